@@ -1,0 +1,65 @@
+# make demo     two hosts train MNIST as one swarm, on this machine   (RUNTIME=docker: in containers)
+# make test     everything that CI checks: lint, types, all tests
+# make bench    the figures: commit latency, mesh, merging (JSON lines)
+# make image    the image of all nodes, for the DOCKER runtime
+# make wheel    the library that goes into the image of a user's program
+# make clean    removes what the above made, except the virtual environment
+
+PYTHON ?= python3
+RUNTIME ?= process
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := swarm sentinel swop swci certs swarmlearning examples tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types pytest bench bench-ledger bench-mesh bench-merge image wheel clean
+
+help:
+	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+# One stamp a set of extras, so that a changed pyproject.toml installs again and nothing else does.
+$(VENV)/.node: pyproject.toml scripts/system-packages
+	@scripts/system-packages $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.node
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,test]'
+	@# tf_keras names the GPU build of TensorFlow as a dependency; beside the CPU build it is enough alone.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tf_keras
+	@touch $@
+
+install: $(VENV)/.node
+
+demo: $(VENV)/.node
+	@$(BIN)/python examples/demo.py --runtime $(RUNTIME)
+
+test: lint types pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+pytest: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+bench: bench-ledger bench-mesh bench-merge
+
+bench-ledger bench-mesh bench-merge: bench-%: $(VENV)/.test
+	$(BIN)/python benchmarks/bench_$*.py
+
+image: $(VENV)/.node wheel
+	image/build
+
+wheel: $(VENV)/.node
+	scripts/wheel
+
+clean:
+	rm -rf build dist lib demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
