@@ -1,0 +1,87 @@
+"""Two hosts on one machine: network namespaces joined by a cable, with no route to anything else.
+
+Root only (`unavailable()` says why it cannot be had). Link conditions use what ordinary kernels
+carry: iptables' `statistic` match for loss and a token bucket (`tbf`) for bandwidth.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+def unavailable() -> str:
+    """Why this machine cannot have two hosts, or an empty string when it can."""
+    if os.geteuid() != 0:
+        return "two network namespaces need root"
+    missing = [tool for tool in ("ip", "tc", "iptables", "nsenter") if shutil.which(tool) is None]
+    if missing:
+        return f"two network namespaces need {', '.join(missing)} (Debian: iproute2 iptables)"
+    probe = f"swprobe{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", probe], capture_output=True).returncode:
+        return "this kernel or container does not allow network namespaces"
+    subprocess.run(["ip", "netns", "del", probe], check=True)
+    return ""
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One host: its name in the kernel and its only address."""
+
+    name: str
+    address: str
+
+    @property
+    def prefix(self) -> list[str]:
+        """What to put before a command so that it runs on this host."""
+        return ["nsenter", f"--net=/run/netns/{self.name}"]
+
+    def run(self, *command: str) -> None:
+        subprocess.run([*self.prefix, *command], check=True, capture_output=True)
+
+    def impair(self, *, loss: float, kbit: int) -> None:
+        """Drop arriving packets with probability `loss`; send at most `kbit` kilobits a second."""
+        self.run(
+            *"iptables -A INPUT -i eth0 -m statistic --mode random --probability".split(),
+            str(loss),
+            *"-j DROP".split(),
+        )
+        self.run(
+            *"tc qdisc add dev eth0 root tbf rate".split(),
+            f"{kbit}kbit",
+            *"burst 32kbit latency 400ms".split(),
+        )
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[Namespace, Namespace]]:
+    """Hosts 198.18.1.1 and 198.18.2.2, joined directly; gone afterwards."""
+    hosts = tuple(Namespace(f"swh{i}p{os.getpid()}", f"198.18.{i}.{i}") for i in (1, 2))
+    first, second = hosts
+    made: list[str] = []
+    try:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "add", host.name], check=True)
+            made.append(host.name)
+        subprocess.run(
+            [
+                *["ip", "link", "add", "eth0", "netns", first.name, "type", "veth"],
+                *["peer", "name", "eth0", "netns", second.name],
+            ],
+            check=True,
+        )
+        for host in hosts:
+            for command in (
+                "link set lo up",
+                f"addr add {host.address}/16 dev eth0",
+                "link set eth0 up",
+            ):
+                subprocess.run(["ip", "-n", host.name, *command.split()], check=True)
+        yield first, second
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], check=True)
