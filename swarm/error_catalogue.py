@@ -19,4 +19,43 @@ class Entry(NamedTuple):
 
 CATALOGUE: dict[str, Entry] = {
     "SW1001": Entry("unexpected internal state", "please report it with the log of this node"),
+    "SW2001": Entry("the peer is not connected", "wait for it to return; status lists who is up"),
+    "SW2002": Entry("a peer did not answer in time", "check its load and the link to it"),
+    "SW2003": Entry("the connection was lost during a call", "it is made again by itself"),
+    "SW2004": Entry("a peer reads too slowly", "check its load and the link to it"),
+    "SW2005": Entry("a peer could not carry out a request", "see the log of that node"),
+    "SW2006": Entry("a peer does not know a request", "run the same version on all nodes"),
+    "SW2007": Entry("a peer is busy", "try again later"),
+    "SW2010": Entry("a peer sent something malformed", "run the same version on all nodes"),
+    "SW2011": Entry("a peer belongs to another ledger", "check which sentinel it was given"),
+    "SW2012": Entry("a peer speaks another protocol", "run the same version on all nodes"),
+    "SW2013": Entry(
+        "a peer was refused, or refused this node",
+        "compare certificates, trust stores and clocks of both nodes",
+    ),
+    "SW2014": Entry("a message cannot be carried", "please report it with the log of this node"),
+    "SW2015": Entry("a connection was given up", "it is made again by itself"),
+    "SW2016": Entry("a peer cannot be reached", "check its address, port and firewall"),
+    "SW2020": Entry(
+        "the peer-to-peer port cannot be opened", "choose a free port with --sn-p2p-port"
+    ),
+    "SW2021": Entry(
+        "the key of the certificate cannot be used among network nodes",
+        "use ECDSA P-256, Ed25519 or RSA of 2048 to 4096 bits, as gen-cert makes them",
+    ),
+    "SW2022": Entry(
+        "the address book cannot be written", "check space and permissions of the data directory"
+    ),
+    "SW3001": Entry(
+        "a transaction is malformed or too large",
+        "the sender's program does not follow the protocol; compare the versions of both nodes",
+    ),
+    "SW3002": Entry(
+        "the signature of a transaction does not fit",
+        "the sender signs with a key that is not its certificate's, or the bytes were altered",
+    ),
+    "SW3003": Entry(
+        "a genesis is malformed",
+        "compare the versions of this node and of the sentinel it starts from",
+    ),
 }
