@@ -1,0 +1,331 @@
+"""The tensor file: how weights lie in the file that a program and its learner both map.
+
+One writer, one reader, no serialisation: the arrays are written once into the mapped file, and the
+other side reads the same pages. The layout is dull on purpose, since the reader does not trust the
+writer:
+
+    offset 0   magic b"SWRMTNSR"
+           8   u32  version (1)
+          12   u32  length of the header
+          16   header, JSON: {"tensors": [[name, dtype, shape, offset], ...], "size": N}
+     4096·k    data section of N bytes
+
+All numbers are little-endian. Offsets count from the start of the data section. Each tensor starts
+at the next multiple of 64 after its predecessor, and N is padded to a multiple of 64; there is
+exactly one valid layout for a list of tensors, so nothing can overlap, and whoever reduces the data
+section as one vector finds no surprises in it.
+
+`bfloat16` has no numpy type; such tensors appear as their `uint16` bit patterns, with the tag in
+the layout.
+
+Everything that comes out of a file is checked before memory is touched; what does not fit raises
+`TensorFileError`. Where this protection stops: a process that may write the file may also truncate
+it while it is mapped, which ends the reader with SIGBUS. Both processes belong to the same host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"SWRMTNSR"
+VERSION = 1
+ALIGNMENT = 64
+PAGE = 4096
+
+MAX_HEADER = 4 << 20  # bytes of JSON
+MAX_TENSORS = 100_000
+MAX_RANK = 32  # numpy 1.x allows no more
+MAX_NAME = 1024  # characters
+MAX_SIZE = 1 << 48  # bytes; far above any memory, far below an overflow
+
+_PREFIX = struct.Struct("<8sII")
+
+# Tag in the file -> numpy type under which the bytes are seen.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+    "bfloat16": np.dtype("<u2"),
+    "int8": np.dtype("i1"),
+    "int16": np.dtype("<i2"),
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+    "uint8": np.dtype("u1"),
+    "uint16": np.dtype("<u2"),
+    "uint32": np.dtype("<u4"),
+    "uint64": np.dtype("<u8"),
+    "bool": np.dtype("?"),
+}
+
+Array = NDArray[Any]
+
+
+class TensorFileError(Exception):
+    """A tensor file, or an array meant for one, breaks the layout. The text says which and how."""
+
+
+class Tensor(NamedTuple):
+    """One entry of a layout; `offset` counts from the start of the data section, in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes, without padding."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+class Layout:
+    """Names, types, shapes and places of all tensors of one model. Immutable, checked when made."""
+
+    def __init__(self, tensors: Sequence[tuple[str, str, Sequence[int]]]) -> None:
+        """Place `tensors`, given as (name, dtype tag, shape), one behind the other.
+
+        Raises TensorFileError when a name, type, shape or one of the limits is violated.
+        """
+        if len(tensors) > MAX_TENSORS:
+            raise TensorFileError(f"{len(tensors)} tensors, at most {MAX_TENSORS} are allowed")
+        placed: list[Tensor] = []
+        names: set[str] = set()
+        end = 0
+        for name, dtype, shape in tensors:
+            _check_entry(name, dtype, shape)
+            if name in names:
+                raise TensorFileError(f"tensor {name!r} appears twice")
+            names.add(name)
+            tensor = Tensor(name, dtype, tuple(shape), _align(end, ALIGNMENT))
+            end = tensor.offset + tensor.nbytes
+            if end > MAX_SIZE:
+                raise TensorFileError(f"tensor {name!r} makes the model larger than {MAX_SIZE} B")
+            placed.append(tensor)
+        self.tensors: tuple[Tensor, ...] = tuple(placed)
+        self.size = _align(end, ALIGNMENT)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Layout:
+        """The layout of `arrays`, in their order."""
+        return cls([(name, dtype_tag(array, name), array.shape) for name, array in arrays.items()])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self.tensors == other.tensors
+
+    def __hash__(self) -> int:
+        return hash(self.tensors)
+
+    def schema_digest(self) -> bytes:
+        """SHA-256 over names, types and shapes: equal exactly when two models fit each other."""
+        schema = [[t.name, t.dtype, list(t.shape)] for t in self.tensors]
+        return hashlib.sha256(_json(schema)).digest()
+
+    def schema_lines(self) -> list[str]:
+        """One line for each tensor, so that a mismatch can name the tensor that differs."""
+        return [
+            f"{t.name} {t.dtype} {'x'.join(map(str, t.shape)) or 'scalar'}" for t in self.tensors
+        ]
+
+    def header(self) -> bytes:
+        """The bytes before the data section, padding included."""
+        entries = [[t.name, t.dtype, list(t.shape), t.offset] for t in self.tensors]
+        text = _json({"tensors": entries, "size": self.size})
+        if len(text) > MAX_HEADER:
+            raise TensorFileError(f"header of {len(text)} B, at most {MAX_HEADER} B are allowed")
+        head = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
+        return head + bytes(_align(len(head), PAGE) - len(head))
+
+    @classmethod
+    def parse(cls, text: bytes) -> Layout:
+        """The layout that the JSON of a header describes. Raises TensorFileError."""
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise TensorFileError(f"header is not JSON: {error}") from None
+        if not isinstance(header, dict) or set(header) != {"tensors", "size"}:
+            raise TensorFileError("header must hold 'tensors' and 'size' and nothing else")
+        entries = header["tensors"]
+        if not isinstance(entries, list):
+            raise TensorFileError("'tensors' is not a list")
+        for entry in entries:
+            if not isinstance(entry, list) or len(entry) != 4:
+                raise TensorFileError("an entry is not [name, dtype, shape, offset]")
+        layout = cls([(entry[0], entry[1], entry[2]) for entry in entries])
+        for tensor, entry in zip(layout.tensors, entries, strict=True):
+            if not _is_int(entry[3]) or entry[3] != tensor.offset:
+                raise TensorFileError(
+                    f"tensor {tensor.name!r} lies at {entry[3]!r}, expected {tensor.offset}"
+                )
+        if not _is_int(header["size"]) or header["size"] != layout.size:
+            raise TensorFileError(f"size is {header['size']!r}, expected {layout.size}")
+        return layout
+
+
+class TensorFile:
+    """A mapped tensor file. Use `create` or `open` of this module; close it when done."""
+
+    def __init__(self, path: Path, layout: Layout, data_offset: int, mapping: mmap.mmap) -> None:
+        self.path = path
+        self.layout = layout
+        self._map = mapping
+        self.data = memoryview(mapping)[data_offset : data_offset + layout.size]
+
+    def views(self) -> dict[str, Array]:
+        """Arrays over the mapped memory, no copies; read-only when the file was opened so."""
+        return {t.name: self._view(t) for t in self.layout.tensors}
+
+    def write(self, arrays: Mapping[str, Array]) -> None:
+        """Copy `arrays` into the file. Raises TensorFileError when they do not fit the layout."""
+        tensors = self.layout.tensors
+        if set(arrays) != {t.name for t in tensors}:
+            odd = sorted(set(arrays) ^ {t.name for t in tensors})
+            raise TensorFileError(f"tensor {odd[0]!r} is not in both the model and the file")
+        for tensor in tensors:
+            array = arrays[tensor.name]
+            tag = dtype_tag(array, tensor.name)
+            if tag != tensor.dtype or array.shape != tensor.shape:
+                raise TensorFileError(
+                    f"tensor {tensor.name!r} is {tag} {array.shape}, "
+                    f"the file holds {tensor.dtype} {tensor.shape}"
+                )
+            if tag == "bfloat16":
+                array = array.view(np.uint16)
+            np.copyto(self._view(tensor), array, casting="equiv")
+
+    def close(self) -> None:
+        """Give the mapping back. Arrays from `views` keep it alive until they are gone."""
+        self.data.release()
+        with contextlib.suppress(BufferError):
+            self._map.close()
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _view(self, tensor: Tensor) -> Array:
+        raw = self.data[tensor.offset : tensor.offset + tensor.nbytes]
+        view: Array = np.ndarray(tensor.shape, dtype=DTYPES[tensor.dtype], buffer=raw)
+        return view
+
+
+def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
+    """Make the file at `path`, zero filled, and map it for writing.
+
+    The name appears only when the file is whole, so a reader never sees half a header. All space is
+    allocated here: a full disk is an error now, not a bus error later. Raises OSError.
+    """
+    target = Path(path)
+    head = layout.header()
+    whole = len(head) + layout.size
+    draft = target.with_name(f"{target.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    try:
+        # The two processes may run under different users; the directory is what is private.
+        os.fchmod(descriptor, 0o666)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, whole)
+        else:
+            os.ftruncate(descriptor, whole)
+        os.pwrite(descriptor, head, 0)
+        mapping = mmap.mmap(descriptor, whole)
+        draft.rename(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return TensorFile(target, layout, len(head), mapping)
+
+
+def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
+    """Map an existing file after checking all of its header.
+
+    Raises TensorFileError when the content breaks the layout, OSError when it cannot be opened.
+    """
+    target = Path(path)
+    mode = os.O_RDWR if write else os.O_RDONLY
+    # O_NONBLOCK: opening a FIFO put there instead of a file must not hang.
+    descriptor = os.open(target, mode | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise TensorFileError(f"{target} is not a regular file")
+        layout, data_offset = _read_header(descriptor, status.st_size)
+        access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
+        mapping = mmap.mmap(descriptor, data_offset + layout.size, access=access)
+    finally:
+        os.close(descriptor)
+    return TensorFile(target, layout, data_offset, mapping)
+
+
+def dtype_tag(array: Array, name: str) -> str:
+    """The tag of an array's type. Raises TensorFileError for one that cannot be merged."""
+    tag: str = array.dtype.name
+    if tag not in DTYPES:
+        raise TensorFileError(f"tensor {name!r} has type {tag}, which cannot be exchanged")
+    return tag
+
+
+def _read_header(descriptor: int, length: int) -> tuple[Layout, int]:
+    prefix = os.pread(descriptor, _PREFIX.size, 0)
+    if len(prefix) < _PREFIX.size:
+        raise TensorFileError(f"file of {length} B is too short for a header")
+    magic, version, header_length = _PREFIX.unpack(prefix)
+    if magic != MAGIC:
+        raise TensorFileError("not a tensor file: wrong magic")
+    if version != VERSION:
+        raise TensorFileError(f"layout version {version}, this side speaks {VERSION}")
+    if header_length > MAX_HEADER:
+        raise TensorFileError(f"header of {header_length} B, at most {MAX_HEADER} B are allowed")
+    text = os.pread(descriptor, header_length, _PREFIX.size)
+    if len(text) < header_length:
+        raise TensorFileError("file ends inside its header")
+    layout = Layout.parse(text)
+    data_offset = _align(_PREFIX.size + header_length, PAGE)
+    if length != data_offset + layout.size:
+        raise TensorFileError(f"file of {length} B, expected {data_offset + layout.size} B")
+    return layout, data_offset
+
+
+def _check_entry(name: object, dtype: object, shape: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise TensorFileError(f"a tensor's name must be 1 to {MAX_NAME} characters")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise TensorFileError(f"tensor {name!r} has unknown type {dtype!r}")
+    if not isinstance(shape, (list, tuple)) or len(shape) > MAX_RANK:
+        raise TensorFileError(f"tensor {name!r} needs a shape of at most {MAX_RANK} dimensions")
+    volume = DTYPES[dtype].itemsize
+    for dimension in shape:
+        if not _is_int(dimension) or dimension < 0:
+            raise TensorFileError(f"tensor {name!r} has a dimension that is not a whole number")
+        # Zero counts as one here: numpy refuses (2**60, 0) although it is empty.
+        volume *= max(dimension, 1)
+        if volume > MAX_SIZE:
+            raise TensorFileError(f"tensor {name!r} is larger than {MAX_SIZE} B")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _align(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
