@@ -58,4 +58,36 @@ CATALOGUE: dict[str, Entry] = {
         "a genesis is malformed",
         "compare the versions of this node and of the sentinel it starts from",
     ),
+    "SW5001": Entry(
+        "no network node answers",
+        "check host, port and firewall, and that run-sn has logged its ready line",
+    ),
+    "SW5002": Entry(
+        "the network node refuses this certificate",
+        "give it a certificate of a CA that the network nodes trust, not expired, not revoked",
+    ),
+    "SW5003": Entry(
+        "the server is not a trusted network node",
+        "check host and port, and that the CA of that node is in this node's trust directory",
+    ),
+    "SW5004": Entry(
+        "a network node sent an answer that makes no sense",
+        "run the same version on all nodes",
+    ),
+    "SW5005": Entry(
+        "the network nodes cannot commit: too few of them are up",
+        "start or reconnect the network nodes that the message names",
+    ),
+    "SW5006": Entry(
+        "a network node refused the request",
+        "run the same version on all nodes; the message names what was wrong",
+    ),
+    "SW5007": Entry(
+        "the ledger refused the operation for a reason that this version does not know",
+        "run the same version on all nodes",
+    ),
+    "SW5008": Entry(
+        "the role of this certificate may not use this part of the API",
+        "use the certificate that gen-cert made for this kind of node",
+    ),
 }

@@ -1,1 +1,1 @@
-
+"""The network node's API as its clients use it."""

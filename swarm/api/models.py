@@ -1,0 +1,74 @@
+"""Plain values that travel through the API, as its clients see them.
+
+Deliberately free of pydantic: learners import this, and every megabyte counts there. The server
+describes the same values for OpenAPI in `sentinel/schemas.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from swarm.error_catalogue import CATALOGUE
+from swarm.errors import RemoteError
+
+Record = dict[str, Any]
+
+# A transaction may expire at most 2000 heights ahead; half of that leaves room for a stale height.
+EXPIRES_AFTER = 1000
+
+
+class Endpoint(NamedTuple):
+    """Where an SN's API listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the state machine said about one transaction; byte strings in `result` are hex."""
+
+    ok: bool
+    code: str = ""
+    text: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    height: int = 0
+
+
+def known_code(code: str, otherwise: str) -> str:
+    """Return `code` when this version knows it, else `otherwise` (an SN may be newer than us)."""
+    return code if code in CATALOGUE else otherwise
+
+
+class VerdictError(RemoteError):
+    """The transaction was committed, and the state machine refused it.
+
+    `verdict` holds the whole answer. A code that this version does not know becomes SW5007, with
+    the original one in the text.
+    """
+
+    def __init__(self, op: str, verdict: Verdict) -> None:
+        code = known_code(verdict.code, "SW5007")
+        text = verdict.text if code == verdict.code else f"{verdict.code} {verdict.text}"
+        super().__init__(code, f"{op}: {text}")
+        self.op = op
+        self.verdict = verdict
+
+
+def verdict_of(answer: Mapping[str, Any]) -> Verdict:
+    """Read the JSON answer of `POST /v1/transactions`; raises KeyError or TypeError on nonsense."""
+    result = answer["result"]
+    if not isinstance(result, dict):
+        raise TypeError("result is not an object")
+    return Verdict(
+        ok=bool(answer["ok"]),
+        code=str(answer["code"]),
+        text=str(answer["text"]),
+        result=result,
+        height=int(answer["height"]),
+    )

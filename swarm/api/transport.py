@@ -1,0 +1,294 @@
+"""HTTPS exchanges with one SN, and what their failures mean.
+
+The standard library's HTTP client does this: a learner may use 60 MB besides its model, and a
+larger client library alone would take a fifth of that.
+
+The hard part is telling failures apart. Under TLS 1.3 a client has finished its handshake before
+the server has looked at the client's certificate, so a refusal arrives later: as an alert on the
+first read, or, when the server's close overtakes it, as a bare disconnect. `_why_disconnected`
+settles this: it connects once more and says nothing. A server that accepts us waits for our
+request; one that refuses us closes at once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from swarm.api.models import Endpoint
+from swarm.errors import RemoteError
+from swarm.identity import Identity, Role, check_peer
+
+CONNECT_TIMEOUT = 5.0  # seconds for TCP and TLS
+PROBE_WAIT = 1.0  # seconds in which a server that refuses us has closed the connection
+MAX_IDLE = 4  # kept connections to one SN
+MAX_ANSWER = 64 << 20  # bytes of one JSON answer
+
+# The alerts by which TLS 1.3 servers refuse a client's certificate (RFC 8446 section 6.2).
+_CERTIFICATE_ALERTS = {
+    "UNKNOWN_CA": "it does not trust the CA that issued it",
+    "CERTIFICATE_REQUIRED": "it wants a certificate and got none",
+    "CERTIFICATE_EXPIRED": "it has expired there",
+    "CERTIFICATE_REVOKED": "it has been revoked",
+    "CERTIFICATE_UNKNOWN": "it could not be verified there",
+    "BAD_CERTIFICATE": "it is malformed or not valid yet",
+    "UNSUPPORTED_CERTIFICATE": "its purpose does not fit",
+    "ACCESS_DENIED": "its role may not enter",
+    "DECRYPT_ERROR": "the key does not fit the certificate",
+    "INSUFFICIENT_SECURITY": "its key is too weak",
+}
+
+
+class Answer(NamedTuple):
+    """Status and JSON value of one exchange."""
+
+    status: int
+    value: Any
+    text: str
+
+
+class Unreachable(RemoteError):
+    """This SN gave no answer; another may."""
+
+
+class CertificateRefused(RemoteError):
+    """The SN does not accept our certificate: waiting will not help."""
+
+
+class Transport:
+    """Kept connections to one SN; may be used by several threads at once."""
+
+    def __init__(self, identity: Identity, endpoint: Endpoint, timeout: float) -> None:
+        self.endpoint = endpoint
+        self._identity = identity
+        self._timeout = timeout
+        self._idle: list[http.client.HTTPSConnection] = []
+        self._lock = threading.Lock()
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Send one request, and return whatever the SN answers.
+
+        A kept connection that the SN has closed meanwhile is replaced once; all requests of this
+        API may be repeated. Raises Unreachable, CertificateRefused, or RemoteError SW5003 when
+        the server is not an SN that we trust.
+        """
+        limit = timeout or self._timeout
+        kept = self._take()
+        if kept is not None:
+            try:
+                return self._converse(kept, method, path, body, headers or {}, limit)
+            except (OSError, http.client.HTTPException) as fault:
+                kept.close()
+                if isinstance(fault, TimeoutError):
+                    raise self._failure(fault) from fault
+        fresh = self.connect(limit)
+        try:
+            return self._converse(fresh, method, path, body, headers or {}, limit)
+        except (OSError, http.client.HTTPException) as fault:
+            fresh.close()
+            raise self._failure(fault) from fault
+
+    def connect(self, timeout: float) -> http.client.HTTPSConnection:
+        """Open a connection whose server is a trusted SN; reads time out after `timeout` s."""
+        connection = http.client.HTTPSConnection(
+            self.endpoint.host,
+            self.endpoint.port,
+            context=self._identity.client_context(),
+            timeout=min(CONNECT_TIMEOUT, timeout),
+        )
+        try:
+            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            check_peer(connection.sock, self._identity.trust, {Role.SN})
+            connection.sock.settimeout(timeout)
+        except RemoteError as fault:
+            connection.close()
+            raise RemoteError("SW5003", f"{self.endpoint}: {fault.cause}") from fault
+        except (OSError, http.client.HTTPException) as fault:
+            connection.close()
+            raise self._failure(fault) from fault
+        return connection
+
+    def stream(self, path: str, timeout: float) -> EventStream:
+        """Open a server-sent event stream; `timeout` seconds without a byte end it."""
+        connection = self.connect(timeout)
+        try:
+            connection.request("GET", path, headers={"Accept": "text/event-stream"})
+            response = connection.getresponse()
+            if response.status != 200:
+                text = _text_of(response.read(MAX_ANSWER))
+                raise Unreachable("SW5004", f"{self.endpoint}: {response.status} {text}")
+        except (OSError, http.client.HTTPException) as fault:
+            connection.close()
+            raise self._failure(fault) from fault
+        except Unreachable:
+            connection.close()
+            raise
+        return EventStream(connection, response)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> http.client.HTTPSConnection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _converse(
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+    ) -> Answer:
+        connection.sock.settimeout(timeout)
+        connection.request(method, path, body=body, headers=dict(headers))
+        response = connection.getresponse()
+        data = response.read(MAX_ANSWER)
+        if response.will_close or not response.isclosed():
+            connection.close()
+        else:
+            with self._lock:
+                keep = len(self._idle) < MAX_IDLE
+                if keep:
+                    self._idle.append(connection)
+            if not keep:
+                connection.close()
+        return Answer(response.status, _json_of(data), _text_of(data))
+
+    def _failure(self, fault: Exception) -> RemoteError:
+        """Turn a failed exchange into the error that names its cause."""
+        where = str(self.endpoint)
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return RemoteError("SW5003", f"{where}: {fault.verify_message}")
+        refused = _refusal_in(fault)
+        if refused is None and isinstance(fault, _DISCONNECTS):
+            refused = self._why_disconnected()
+        if refused is not None:
+            return CertificateRefused("SW5002", f"{where} refused our certificate: {refused}")
+        if isinstance(fault, ssl.SSLError):
+            return Unreachable("SW5001", f"{where} does not speak our TLS ({fault.reason})")
+        if isinstance(fault, TimeoutError):
+            return Unreachable("SW5001", f"{where} did not answer in time")
+        return Unreachable("SW5001", f"{where}: {_plain_cause(fault)}")
+
+    def _why_disconnected(self) -> str | None:
+        """Ask the server, by a silent connection, if it is our certificate that it refuses."""
+        context = self._identity.client_context()
+        try:
+            raw = socket.create_connection(self.endpoint, CONNECT_TIMEOUT)
+        except OSError:
+            return None
+        with raw:
+            try:
+                secure = context.wrap_socket(raw, server_hostname=self.endpoint.host)
+            except OSError as fault:
+                return _refusal_in(fault)
+            with secure:
+                secure.settimeout(PROBE_WAIT)
+                try:
+                    secure.recv(1)
+                except TimeoutError:
+                    return None  # it waits for a request: it has accepted us
+                except OSError as fault:
+                    return _refusal_in(fault) or self._own_guess()
+        return self._own_guess()
+
+    def _own_guess(self) -> str:
+        """Say what may be wrong with our certificate when the server gave no reason."""
+        if self._identity.not_after < datetime.now(timezone.utc):
+            return f"it expired on {self._identity.not_after:%Y-%m-%d %H:%M} UTC"
+        return "it closed the connection without giving a reason (unknown CA, or wrong role?)"
+
+
+class EventStream:
+    """Lines of one event stream. `abort` may be called from another thread."""
+
+    def __init__(
+        self, connection: http.client.HTTPSConnection, response: http.client.HTTPResponse
+    ) -> None:
+        self._connection = connection
+        self._socket: ssl.SSLSocket = connection.sock
+        self._response = response
+
+    def readline(self) -> bytes:
+        """Return the next line, b"" at the end; raises OSError or HTTPException."""
+        return self._response.readline(MAX_ANSWER)
+
+    def abort(self) -> None:
+        """Wake up a blocked `readline`: it returns or fails at once."""
+        try:
+            # The plain socket's method: SSLSocket.shutdown would take the TLS object away from
+            # under a thread that reads.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            return  # already closed: nobody is blocked
+
+    def close(self) -> None:
+        """Release the connection; only by the thread that reads."""
+        self._response.close()
+        self._connection.close()
+
+
+_DISCONNECTS = (
+    ConnectionResetError,
+    BrokenPipeError,
+    ConnectionAbortedError,
+    http.client.RemoteDisconnected,
+    http.client.IncompleteRead,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+
+
+def _refusal_in(fault: Exception) -> str | None:
+    """Return the words for a certificate alert inside an SSL error, else None."""
+    if not isinstance(fault, ssl.SSLError) or not isinstance(fault.reason, str):
+        return None
+    for alert, words in _CERTIFICATE_ALERTS.items():
+        if fault.reason.endswith(f"ALERT_{alert}"):
+            return words
+    return None
+
+
+def _plain_cause(fault: Exception) -> str:
+    if isinstance(fault, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(fault, socket.gaierror):
+        return "unknown host name"
+    if isinstance(fault, OSError) and fault.strerror:
+        return fault.strerror
+    return str(fault) or type(fault).__name__
+
+
+def _json_of(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _text_of(data: bytes) -> str:
+    value = _json_of(data)
+    if isinstance(value, dict):
+        return str(value.get("text") or value.get("detail") or value)[:500]
+    return data[:500].decode("utf-8", "replace")

@@ -1,0 +1,166 @@
+"""Follow records of the state through an SN's event stream.
+
+A watch is a thread that keeps one stream open: a snapshot of the records first, then each change.
+When the stream ends or falls silent (the SN sends a comment each 5 s), it goes to the next SN and
+asks that one for a snapshot at least as new as what it has seen, so `height` never goes back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from swarm.api.models import Record
+from swarm.api.transport import EventStream, Transport
+from swarm.errors import RemoteError
+
+log = logging.getLogger("swarm.api")
+
+SILENCE = 15.0  # seconds without a byte after which the SN counts as gone
+PAUSE_FIRST, PAUSE_MOST = 0.1, 2.0  # seconds between two rounds through all SNs
+
+
+class Watch:
+    """Latest records for some keys ("table/id"); None where there is no such record.
+
+    `connected` tells whether a stream is open now, `error` why not (one sentence, "" when it is).
+    """
+
+    def __init__(
+        self, transports: Callable[[], Iterable[Transport]], keys: Sequence[str], uid: str
+    ) -> None:
+        self.records: dict[str, Record | None] = dict.fromkeys(keys)
+        self.height = 0
+        self.connected = False
+        self.error = "not connected yet"
+        self._transports = transports
+        self._keys = tuple(keys)
+        self._uid = uid
+        self._changed = threading.Condition()
+        self._callbacks: list[Callable[[Watch], None]] = []
+        self._stream: EventStream | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Start following; `ApiClient.watch` has done it."""
+        self._thread.start()
+
+    def on_change(self, callback: Callable[[Watch], None]) -> None:
+        """Call `callback` in the watch's thread after each change of records or connection."""
+        self._callbacks.append(callback)
+
+    def wait(self, predicate: Callable[[Watch], bool], timeout: float | None) -> bool:
+        """Wait until `predicate(self)` holds; False after `timeout` seconds or on close."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not predicate(self):
+                left = None if end is None else end - time.monotonic()
+                if self._closed.is_set() or (left is not None and left <= 0):
+                    return False
+                self._changed.wait(left)
+            return True
+
+    def close(self) -> None:
+        """Stop following; returns when the thread has ended."""
+        self._closed.set()
+        stream = self._stream
+        if stream is not None:
+            stream.abort()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout=10)
+
+    # ----------------------------------------------------------- in the thread
+
+    def _run(self) -> None:
+        pause = PAUSE_FIRST
+        while not self._closed.is_set():
+            for transport in self._transports():
+                if self._follow(transport):
+                    pause = PAUSE_FIRST
+                if self._closed.is_set():
+                    return
+            self._closed.wait(pause)
+            pause = min(2 * pause, PAUSE_MOST)
+
+    def _follow(self, transport: Transport) -> bool:
+        """Follow one SN until its stream ends; tells whether it gave anything."""
+        query: list[tuple[str, str]] = [("watch", key) for key in self._keys]
+        query.append(("min_height", str(self.height)))
+        if self._uid:
+            query.append(("uid", self._uid))
+        useful = False
+        try:
+            stream = transport.stream("/v1/events?" + urlencode(query), SILENCE)
+        except RemoteError as fault:
+            self._lost(fault.cause)
+            return False
+        self._stream = stream
+        try:
+            if self._closed.is_set():
+                return useful
+            for event in _events(stream):
+                self._apply(event)
+                useful = True
+            self._lost(f"{transport.endpoint} ended the event stream")
+        except TimeoutError:
+            self._lost(f"{transport.endpoint} has been silent for {SILENCE:.0f} s")
+        except (OSError, http.client.HTTPException) as fault:
+            self._lost(f"{transport.endpoint} is gone: {fault}")
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            self._lost(f"{transport.endpoint} sent a malformed event: {fault!r}")
+        finally:
+            self._stream = None
+            stream.close()
+        return useful
+
+    def _apply(self, event: Any) -> None:
+        height, records = int(event["height"]), dict(event["records"])
+        with self._changed:
+            if height < self.height:
+                return
+            self.height = height
+            for key in self._keys:
+                if key in records:
+                    self.records[key] = records[key]
+            self.connected, self.error = True, ""
+            self._changed.notify_all()
+        self._tell()
+
+    def _lost(self, why: str) -> None:
+        if self._closed.is_set():
+            return
+        with self._changed:
+            news = self.connected or self.error != why
+            self.connected, self.error = False, why
+            self._changed.notify_all()
+        if news:
+            log.info("event stream: %s", why)
+            self._tell()
+
+    def _tell(self) -> None:
+        for callback in tuple(self._callbacks):
+            try:
+                callback(self)
+            except Exception:
+                log.exception("a callback of a watch failed")
+
+
+def _events(stream: EventStream) -> Iterator[Any]:
+    """Parse server-sent events (WHATWG HTML 9.2): the JSON value of each `data` field."""
+    data: list[bytes] = []
+    while line := stream.readline():
+        line = line.rstrip(b"\r\n")
+        if line.startswith(b"data:"):
+            data.append(line[5:].lstrip(b" "))
+        elif not line and data:
+            yield json.loads(b"\n".join(data))
+            data = []
