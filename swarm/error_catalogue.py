@@ -19,6 +19,45 @@ class Entry(NamedTuple):
 
 CATALOGUE: dict[str, Entry] = {
     "SW1001": Entry("unexpected internal state", "please report it with the log of this node"),
+    "SW1101": Entry(
+        "certificate files exist already",
+        "use --renew for new node certificates of the same CA, or --force to replace all of them",
+    ),
+    "SW1102": Entry("a wrong option for certificates", "see gen-cert --help"),
+    "SW1103": Entry("certificate files cannot be written", "check the directory and its owner"),
+    "SW1201": Entry(
+        "no identity was given",
+        "give --cert and --key (or SWARM_ID_CERT and SWARM_ID_KEY), and --capath or --cacert",
+    ),
+    "SW1202": Entry(
+        "a certificate or key file cannot be read or parsed",
+        "check that the file exists, belongs to you and is an unencrypted PEM file",
+    ),
+    "SW1203": Entry("a certificate has expired", "renew it with gen-cert --renew"),
+    "SW1204": Entry(
+        "a certificate is not valid yet", "set the clock of this host, or wait until it is valid"
+    ),
+    "SW1205": Entry(
+        "the CA of a certificate is not trusted",
+        "copy the other host's ca-<i>-cert.pem into the directory of --capath",
+    ),
+    "SW1206": Entry("a certificate was revoked by its CA", "ask that CA for a new one"),
+    "SW1207": Entry(
+        "a certificate has the wrong role",
+        "use the certificate of this component: sn-, sl-, swop- or swci-<i>-cert.pem",
+    ),
+    "SW1208": Entry("the private key is missing", "give the key file with --key"),
+    "SW1209": Entry(
+        "the key does not fit the certificate", "give the key that was made with this certificate"
+    ),
+    "SW1210": Entry(
+        "a key or signature of a kind that is not accepted",
+        "use ECDSA P-256, RSA of at least 2048 bits or Ed25519, signed with SHA-256 or better",
+    ),
+    "SW1211": Entry(
+        "a certificate chain is malformed", "make the certificate anew, for instance with gen-cert"
+    ),
+    "SW1212": Entry("there is no trusted CA", "give the CA certificates with --capath or --cacert"),
     "SW2001": Entry("the peer is not connected", "wait for it to return; status lists who is up"),
     "SW2002": Entry("a peer did not answer in time", "check its load and the link to it"),
     "SW2003": Entry("the connection was lost during a call", "it is made again by itself"),
@@ -89,5 +128,29 @@ CATALOGUE: dict[str, Entry] = {
     "SW5008": Entry(
         "the role of this certificate may not use this part of the API",
         "use the certificate that gen-cert made for this kind of node",
+    ),
+    "SW9001": Entry(
+        "unknown log level",
+        "use DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    ),
+    "SW9002": Entry(
+        "there is no container engine on this machine",
+        "install Docker, or start the node as a local process with --runtime process",
+    ),
+    "SW9003": Entry(
+        "the container engine refused a request",
+        "read what the engine says; `docker info` shows whether it runs and may be used by you",
+    ),
+    "SW9004": Entry(
+        "a node of this name is running already",
+        "choose another --name, or stop that node with stop-swarm",
+    ),
+    "SW9005": Entry(
+        "the node ended while it was starting",
+        "read the last lines of its log, shown above or by `swarm logs <name>`",
+    ),
+    "SW9006": Entry(
+        "no node of this name is known on this machine",
+        "list what was started with `swarm logs`, or look with `docker ps -a`",
     ),
 }
