@@ -153,4 +153,51 @@ CATALOGUE: dict[str, Entry] = {
         "no node of this name is known on this machine",
         "list what was started with `swarm logs`, or look with `docker ps -a`",
     ),
+    "SW7001": Entry("the operator's profile cannot be read", "check the path and its permissions"),
+    "SW7002": Entry("a file is not usable YAML", "correct the line that is named"),
+    "SW7003": Entry(
+        "the operator's profile does not fit the schema",
+        "correct the lines that are named; profiles/SCHEMA.md lists every key",
+    ),
+    "SW7004": Entry(
+        "the operator's environment is incomplete or wrong",
+        "start it with run-swop, which sets these variables",
+    ),
+    "SW7005": Entry(
+        "no network node answers the operator",
+        "start the SN, or correct apisrv.locator in the profile or --sn-ip and --sn-api-port",
+    ),
+    "SW7006": Entry(
+        "the Docker engine cannot be used",
+        "start it, and let this user or the operator's container reach its socket",
+    ),
+    "SW7007": Entry(
+        "the source of a mount does not exist on this host",
+        "create it, or correct the path in the profile or the task",
+    ),
+    "SW7008": Entry(
+        "a mount point is already taken on this host",
+        "move what is there, or run the task with the DOCKER runtime",
+    ),
+    "SW7009": Entry(
+        "the image or environment of the user's program is missing on this host",
+        "run the task that the RUN_SWARM task names as its Prereq first",
+    ),
+    "SW7010": Entry("an image could not be built", "correct the build step that is named"),
+    "SW7011": Entry(
+        "a learner or user program could not be started",
+        "see the cause; the engine or the system refused it",
+    ),
+    "SW7012": Entry(
+        "this type of task is not available yet", "use MAKE_USER_CONTAINER and RUN_SWARM"
+    ),
+    "SW7013": Entry("the body of a task is unusable", "correct the task, then assign it again"),
+    "SW7014": Entry(
+        "the local environment cannot run swarm programs",
+        "install swarmlearning and what the program imports beside the operator",
+    ),
+    "SW7015": Entry(
+        "the operator's record of what it started cannot be used",
+        "give it a data directory of its own (SWARM_DATA_DIR) that it may write",
+    ),
 }

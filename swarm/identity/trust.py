@@ -1,0 +1,224 @@
+"""The CAs that this node trusts, and what they have revoked.
+
+A trust store is a directory of CA files (`capath`), a bundle (`cacert`), or both. File names do not
+matter: every file of the directory is read; certificates of CAs and revocation lists (CRLs) are
+taken from it, everything else is skipped with a note.
+
+Revocation is checked here and not by OpenSSL, for OpenSSL's switch is all or nothing: with it, a CA
+that publishes no list makes all its certificates invalid as soon as another CA has one. Here a list
+counts for the CA that signed it. A list that is past its `nextUpdate` still revokes what it names,
+and is warned about: it must not stop a whole network that somebody forgot to renew it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from swarm.errors import LocalError, RemoteError
+from swarm.identity.chain import Peer, describe, find_path, is_ca, malformed_is_remote, peer_of_path
+from swarm.identity.files import PemFile, read_file
+from swarm.identity.roles import Role
+from swarm.identity.uid import fingerprint_of
+
+log = logging.getLogger("swarm.identity")
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What the files held when they were read."""
+
+    cas: tuple[x509.Certificate, ...] = ()
+    ca_ders: dict[str, bytes] = field(default_factory=dict)
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    notes: tuple[str, ...] = ()
+    stamp: tuple[object, ...] = ()
+
+
+class TrustStore:
+    """CAs and CRLs from files; `reload` picks up changes. Safe to share between threads."""
+
+    def __init__(self, *, capath: Path | None = None, cacert: Path | None = None) -> None:
+        """Read the files. Raises LocalError SW1202 (unreadable), SW1212 (no CA in them)."""
+        self._capath = capath
+        self._cacert = cacert
+        self._contents = self._read()
+        for note in self._contents.notes:
+            log.info("%s", note)
+
+    @property
+    def cas(self) -> tuple[x509.Certificate, ...]:
+        """Certificates of the trusted CAs."""
+        return self._contents.cas
+
+    @property
+    def ca_ders(self) -> dict[str, bytes]:
+        """The same as fingerprint to DER, the form that `verify_chain` takes."""
+        return dict(self._contents.ca_ders)
+
+    @property
+    def crls(self) -> tuple[x509.CertificateRevocationList, ...]:
+        """Revocation lists found."""
+        return self._contents.crls
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each file or certificate that was skipped."""
+        return self._contents.notes
+
+    def reload(self) -> bool:
+        """Read again what changed on disk. True when the trust store is another one now.
+
+        Files that cannot be read, as while they are being copied, leave the store as it was.
+        """
+        if self._stamp() == self._contents.stamp:
+            return False
+        try:
+            fresh = self._read()
+        except LocalError as fault:
+            log.warning("trust store kept as it was: %s", fault)
+            return False
+        before, self._contents = self._contents, fresh
+        for note in fresh.notes:
+            if note not in before.notes:
+                log.info("%s", note)
+        return (before.cas, before.crls) != (fresh.cas, fresh.crls)
+
+    def verify(
+        self,
+        chain: Sequence[x509.Certificate | bytes],
+        *,
+        at: datetime,
+        roles: Container[Role] | None = None,
+    ) -> Peer:
+        """Verify a chain (leaf first) at a moment (aware), for a door that is open to `roles`.
+
+        Raises RemoteError: as `verify_chain`, and SW1203 expired, SW1204 not yet valid, SW1206
+        revoked, SW1207 a role that this door is not for.
+        """
+        ders = [c if isinstance(c, bytes) else c.public_bytes(Encoding.DER) for c in chain]
+        path = find_path(ders, self._contents.ca_ders)
+        for certificate in path:
+            check_validity(certificate, at)
+        for certificate, issuer in pairwise(path):
+            self._check_revocation(certificate, issuer, at)
+        peer = peer_of_path(path)
+        if roles is not None and peer.role not in roles:
+            raise RemoteError(
+                "SW1207", f"{describe(path[0])} has the role {peer.role}, which may not enter here"
+            )
+        return peer
+
+    def _check_revocation(
+        self, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime
+    ) -> None:
+        for crl in self._contents.crls:
+            if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
+                continue
+            if crl.next_update_utc is not None and crl.next_update_utc < at:
+                log.warning(
+                    "the revocation list of %s should have been renewed on %s; it is still applied",
+                    describe(issuer),
+                    _day(crl.next_update_utc),
+                )
+            entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+            if entry is not None and entry.revocation_date_utc <= at:
+                raise RemoteError(
+                    "SW1206",
+                    f"{describe(certificate)} was revoked by its CA on "
+                    f"{_day(entry.revocation_date_utc)}",
+                )
+
+    def _files(self) -> list[Path]:
+        """All files to read. Raises LocalError SW1202, SW1212."""
+        if self._capath is None and self._cacert is None:
+            raise LocalError("SW1212", "neither a directory nor a bundle of CA certificates given")
+        files: list[Path] = []
+        try:
+            if self._capath is not None:
+                files += sorted(p for p in self._capath.iterdir() if not p.is_dir())
+        except OSError as fault:
+            raise LocalError(
+                "SW1202", f"cannot read the directory {self._capath} ({fault.strerror})"
+            ) from fault
+        if self._cacert is not None:
+            files.append(self._cacert)
+        return files
+
+    def _stamp(self) -> tuple[object, ...]:
+        """Changes whenever a file is added, removed or written."""
+        try:
+            return tuple(
+                (str(path), status.st_mtime_ns, status.st_size, status.st_ino)
+                for path in self._files()
+                for status in (path.stat(),)
+            )
+        except (OSError, LocalError):
+            return ("unreadable",)
+
+    def _read(self) -> _Contents:
+        contents = _Contents(stamp=self._stamp())  # before reading: a later change is seen again
+        for path in self._files():
+            contents = _add(contents, read_file(path))
+        if not contents.cas:
+            where = " or ".join(str(p) for p in (self._capath, self._cacert) if p is not None)
+            raise LocalError("SW1212", f"no CA certificate found in {where}")
+        ders = [ca.public_bytes(Encoding.DER) for ca in contents.cas]
+        return replace(contents, ca_ders={fingerprint_of(der): der for der in ders})
+
+
+def check_validity(certificate: x509.Certificate, at: datetime) -> None:
+    """Raises RemoteError SW1203 or SW1204 when the certificate is not valid at that moment."""
+    if at > certificate.not_valid_after_utc:
+        raise RemoteError(
+            "SW1203", f"{describe(certificate)} expired on {_day(certificate.not_valid_after_utc)}"
+        )
+    if at < certificate.not_valid_before_utc:
+        raise RemoteError(
+            "SW1204",
+            f"{describe(certificate)} is valid only from {_day(certificate.not_valid_before_utc)}, "
+            f"and it is {_day(at)} here",
+        )
+
+
+def _add(contents: _Contents, file: PemFile) -> _Contents:
+    """Contents with those of one more file."""
+    notes: list[str] = []
+    cas: list[x509.Certificate] = []
+    known = set(contents.cas)
+    for certificate in file.certificates:
+        with malformed_is_remote():
+            accepted = is_ca(certificate)
+        if not accepted:
+            notes.append(f"{file.path}: {describe(certificate)} is not a CA: skipped")
+        elif certificate not in known:
+            known.add(certificate)
+            cas.append(certificate)
+    if not file.certificates and not file.crls:
+        notes.append(f"{file.path}: holds neither certificates nor revocation lists: skipped")
+    notes += [f"{file.path}: {problem}: skipped" for problem in file.problems]
+    return replace(
+        contents,
+        cas=(*contents.cas, *cas),
+        crls=(*contents.crls, *file.crls),
+        notes=(*contents.notes, *notes),
+    )
+
+
+def _signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
