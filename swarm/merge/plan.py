@@ -1,0 +1,65 @@
+"""Who reduces what: a vector cut into one shard for each roster member, and shards into chunks.
+
+    vector   |b|b|b|b|b|b|b|b|b|b|b|b|…        blocks: what is hashed (see `blocks`)
+    shards   |---- 0 ----|---- 1 ----|…        whole blocks, counts equal within one
+    chunks   |-- 0 --|-1-|-- 0 --|-1-|…        whole blocks, what one frame carries
+
+Everybody computes the same plan from the vector's size and the number of members. A vector of fewer
+blocks than members leaves the last members without a shard, which is a correct plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.merge.blocks import block_count, block_size
+
+CHUNK = 512 << 10  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of whole blocks: bytes `start` to `stop`, blocks `first` to `last` (exclusive)."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the chunk."""
+        return self.stop - self.start
+
+
+class Plan:
+    """The cut of a vector of `size` bytes among `members` members. Immutable."""
+
+    def __init__(self, size: int, members: int) -> None:
+        if size < 0 or members < 1:
+            raise ValueError(f"no plan for {size} B and {members} members")
+        self.size = size
+        self.members = members
+        self.block = block_size(size)
+        self.blocks = block_count(size)
+        self.run = max(1, CHUNK // self.block)  # blocks of a full chunk
+
+    def shard(self, index: int) -> tuple[int, int]:
+        """First block of shard `index`, and the block after its last."""
+        return index * self.blocks // self.members, (index + 1) * self.blocks // self.members
+
+    def chunk_count(self, index: int) -> int:
+        """Number of chunks of shard `index`."""
+        first, last = self.shard(index)
+        return -(-(last - first) // self.run)
+
+    def chunk(self, index: int, number: int) -> Chunk:
+        """Chunk `number` of shard `index`."""
+        first, last = self.shard(index)
+        start = first + number * self.run
+        stop = min(start + self.run, last)
+        return Chunk(start * self.block, min(stop * self.block, self.size), start, stop)
+
+    def largest_chunk(self) -> int:
+        """Bytes that hold any chunk of this plan."""
+        return min(self.run * self.block, self.size)
