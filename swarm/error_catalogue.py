@@ -97,6 +97,50 @@ CATALOGUE: dict[str, Entry] = {
         "a genesis is malformed",
         "compare the versions of this node and of the sentinel it starts from",
     ),
+    "SW3004": Entry(
+        "a block or its certificate is not valid",
+        "nothing is lost: it is refused and fetched from another node; look at the named node",
+    ),
+    "SW3005": Entry(
+        "a ledger message is malformed",
+        "nothing is lost: it is dropped; compare the versions of both nodes",
+    ),
+    "SW3006": Entry(
+        "a transaction cannot be included",
+        "send a new one: it was replayed, has expired, or belongs to another swarm",
+    ),
+    "SW3007": Entry(
+        "too many transactions wait",
+        "send again later; if it persists, see what the ledger waits for with GET /v1/status",
+    ),
+    "SW3008": Entry(
+        "no quorum of network nodes answered in time",
+        "start the missing network nodes, or mend the connection to them; then send it again",
+    ),
+    "SW3010": Entry(
+        "the data directory belongs to another swarm",
+        "give this node its own SWARM_DATA_DIR, or the one it had before",
+    ),
+    "SW3011": Entry(
+        "the ledger on disk is damaged",
+        "move the data directory away and start again: the node fetches the ledger from its peers",
+    ),
+    "SW3012": Entry(
+        "the ledger cannot be written to disk",
+        "make room or mend the disk, then start again; nothing that was acknowledged is lost",
+    ),
+    "SW3013": Entry(
+        "this node's state differs from the one that the others certified",
+        "run the same version on all network nodes; then start with an empty data directory",
+    ),
+    "SW3014": Entry(
+        "a validator voted twice, which the crash fault model excludes",
+        "find the network node that runs twice with one certificate, stop one, then start again",
+    ),
+    "SW3015": Entry(
+        "the data directory is in use by another process",
+        "stop the other network node, or give this one a SWARM_DATA_DIR of its own",
+    ),
     "SW5001": Entry(
         "no network node answers",
         "check host, port and firewall, and that run-sn has logged its ready line",
