@@ -1,1 +1,11 @@
+"""The library inside a user's training program.
 
+A program adds one callback from `swarmlearning.tf` (Keras); the learner beside it does the rest.
+Needs numpy alone; each framework is imported by its own module only.
+"""
+
+from __future__ import annotations
+
+from swarmlearning.errors import SwarmError
+
+__all__ = ["SwarmError"]

@@ -1,0 +1,272 @@
+"""The program's side of the link to its learner: one training, from `open` to `bye`.
+
+Knows nothing of frameworks: weights come and go as named numpy arrays. They are written once, into
+the mapped file, and read once, from the other one. Any failure is raised as `SwarmError` and says
+what happened; after one, the session is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from swarmlearning import link, tensors
+from swarmlearning.errors import SwarmError
+from swarmlearning.settings import Settings
+from swarmlearning.tensors import Array, Layout, TensorFile, TensorFileError
+
+CONNECT_EVERY = 0.2  # seconds between two attempts while the learner is not there
+SAY_EVERY = 5.0  # seconds between two log lines about that
+
+
+class Merged(NamedTuple):
+    """The learner's answer: a round is decided, or training was over before there was one."""
+
+    decided: bool
+    has_model: bool  # the merged file holds weights to load
+    over: bool
+    round: int = 0
+    next: int = 0  # batches until the next merge
+    peers: int = 0  # how many contributed
+
+
+class Session:
+    """The conversation of one program with its learner."""
+
+    def __init__(self, folder: Path, logger: logging.Logger) -> None:
+        self._folder = folder
+        self._logger = logger
+        self._connection: link.Connection | None = None
+        self._trained: TensorFile | None = None
+        self._sequence = 0
+        self._said = ""
+        self._phase = "Init"
+        self.has_model = False  # the swarm decided a model before this node joined
+
+    def open(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Wait for the learner, enroll with the contract's rules, wait until it is enrolled."""
+        self._connection = self._connect(clock, sleep)
+        self._send(
+            {
+                "type": "open",
+                "protocol": link.PROTOCOL,
+                "library": _version(),
+                "contract": settings.contract,
+                "minPeers": settings.min_peers,
+                "syncFrequency": settings.sync_frequency,
+                "adaptive": False,
+                "mergeMethod": settings.merge_method.name,
+                "mergeArgs": {},
+                "mode": settings.mode.name,
+                "weightage": settings.weightage,
+                "totalEpochs": settings.total_epochs,
+            }
+        )
+        answer = self._receive("opened")
+        self.has_model = answer["hasModel"]
+        self._phase = "Sync"
+
+    def sync(
+        self, arrays: Mapping[str, Array], *, weightage: int, samples: int, epochs: int
+    ) -> Merged:
+        """Hand in `arrays`, wait until the round is decided."""
+        self._write(arrays)
+        self._sequence += 1
+        self._send(
+            {
+                "type": "sync",
+                "seq": self._sequence,
+                "weightage": weightage,
+                "samples": samples,
+                "epochs": epochs,
+            }
+        )
+        return self._merged()
+
+    def finish(
+        self, arrays: Mapping[str, Array], *, weightage: int, epochs: int
+    ) -> Iterator[Merged]:
+        """Hand in the final `arrays`; yields each round that follows, the last one being over.
+
+        The caller answers each yielded round by `report` before it takes the next.
+        """
+        self._phase = "End"
+        self._write(arrays)
+        self._sequence += 1
+        self._send(
+            {"type": "finish", "seq": self._sequence, "weightage": weightage, "epochs": epochs}
+        )
+        over = False
+        while not over:
+            merged = self._merged()
+            over = merged.over
+            yield merged
+
+    @contextlib.contextmanager
+    def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """The merged weights, as read-only arrays over the mapped file.
+
+        They are valid inside the `with` only, since the learner writes the next round into the same
+        memory: copy what shall stay. `model` gives the weights that they must fit; it is asked only
+        by a late joiner, which has not handed in any yet.
+        """
+        layout = self._trained.layout if self._trained is not None else Layout.of(model())
+        try:
+            file = tensors.open(self._folder / link.MERGED)
+        except (OSError, TensorFileError) as error:
+            self._fail(f"cannot read the merged weights: {error}")
+        with file:
+            if file.layout != layout:
+                self._fail(f"the merged model does not fit this one: {_difference(layout, file)}")
+            views = file.views()
+            yield views
+            views.clear()
+
+    def report(self, round_: int, loss: float, metric: float, epochs: int, total: int) -> None:
+        """Tell how the merged weights do on this node's validation data."""
+        self._send(
+            {
+                "type": "report",
+                "round": round_,
+                "loss": _decimal(loss),
+                "metric": _decimal(metric),
+                "epochs": epochs,
+                "totalEpochs": total,
+            }
+        )
+
+    def bye(self) -> None:
+        """Say that this program is done; the learner shuts down. Never raises for a lost link."""
+        if self._connection is not None:
+            with contextlib.suppress(link.LinkError):
+                self._connection.send({"type": "bye", "ok": True, "text": ""})
+        self.close()
+
+    def close(self) -> None:
+        """Give socket and files back; the learner takes that, without a bye, for a crash."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._trained is not None:
+            self._trained.close()
+            self._trained = None
+
+    def _connect(
+        self, clock: Callable[[], float], sleep: Callable[[float], None]
+    ) -> link.Connection:
+        said = clock()
+        while True:
+            try:
+                return link.connect(self._folder)
+            except link.LinkError as error:
+                if clock() - said >= SAY_EVERY:
+                    said = clock()
+                    self._logger.info("Waiting for the learner (SL) to start: %s", error)
+            sleep(CONNECT_EVERY)
+
+    def _write(self, arrays: Mapping[str, Array]) -> None:
+        try:
+            if self._trained is None:
+                self._trained = tensors.create(self._folder / link.TRAINED, Layout.of(arrays))
+            self._trained.write(arrays)
+        except (OSError, TensorFileError) as error:
+            self._fail(f"cannot hand over the weights: {error}")
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        if self._connection is None:
+            self._fail("the session is closed; make a new SwarmCallback for another training")
+        try:
+            self._connection.send(message)
+        except link.LinkError as error:
+            # What it said last explains more than the broken pipe does.
+            self._fail(self._last_words() or _gone(error))
+
+    def _receive(self, *expected: str) -> link.Message:
+        """The next message of one of the `expected` types; logs what the learner waits for."""
+        if self._connection is None:
+            self._fail("the session is closed; make a new SwarmCallback for another training")
+        while True:
+            try:
+                message = self._connection.receive()
+            except link.LinkClosed as error:
+                self._fail(_gone(error))
+            except link.LinkError as error:
+                self._fail(f"the learner (SL) sent something that makes no sense: {error}")
+            kind = message["type"]
+            if kind == "waiting":
+                self._say(message["text"])
+            elif kind == "error":
+                self._fail(f"{message['code']}: {message['text']}")
+            elif kind in expected:
+                return message
+            else:
+                self._fail(f"the learner (SL) sent {kind!r} at the wrong time")
+
+    def _merged(self) -> Merged:
+        message = self._receive("merged", "over")
+        if message["seq"] != self._sequence:
+            self._fail(
+                f"the learner (SL) answered call {message['seq']}, expected {self._sequence}"
+            )
+        self._said = ""
+        if message["type"] == "over":
+            return Merged(False, message["hasModel"], True)
+        if message["next"] < 1 and not message["over"]:
+            self._fail(f"the learner (SL) asks for a merge every {message['next']} batches")
+        return Merged(
+            True, True, message["over"], message["round"], message["next"], message["peers"]
+        )
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._logger.info("%s", text)
+
+    def _last_words(self) -> str:
+        """The error that the learner sent before it went away, if it did."""
+        assert self._connection is not None
+        with contextlib.suppress(link.LinkError):
+            while True:
+                message = self._connection.receive(0)
+                if message["type"] == "error":
+                    return f"{message['code']}: {message['text']}"
+        return ""
+
+    def _fail(self, cause: str) -> NoReturn:
+        self.close()
+        raise SwarmError(f"{self._phase} Swarm call to SL container failed - {cause}") from None
+
+
+def _gone(error: link.LinkError) -> str:
+    return f"the learner (SL) is gone ({error}); its own log says why"
+
+
+def _difference(layout: Layout, file: TensorFile) -> str:
+    ours, theirs = layout.schema_lines(), file.layout.schema_lines()
+    for mine, other in zip(ours, theirs, strict=False):
+        if mine != other:
+            return f"here {mine}, there {other}"
+    return f"{len(ours)} tensors here, {len(theirs)} there"
+
+
+def _decimal(value: float) -> str:
+    """A number as the ledger keeps it: a short decimal string."""
+    return format(float(value), ".9g")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("swarmlearning")
+    except metadata.PackageNotFoundError:  # used from a source tree that is not installed
+        return "unknown"
