@@ -173,6 +173,16 @@ CATALOGUE: dict[str, Entry] = {
         "the role of this certificate may not use this part of the API",
         "use the certificate that gen-cert made for this kind of node",
     ),
+    "SW5101": Entry(
+        "the settings of the network node do not fit together",
+        "correct the flags of run-sn that the message names",
+    ),
+    "SW5102": Entry("the API port cannot be opened", "choose a free port with --sn-api-port"),
+    "SW5103": Entry(
+        "the data directory belongs to another network",
+        "give this node the data directory it had, or an empty one",
+    ),
+    "SW5104": Entry("the network node is still starting", "wait for its ready line, or try again"),
     "SW9001": Entry(
         "unknown log level",
         "use DEBUG, INFO, WARNING, ERROR or CRITICAL",
@@ -197,6 +207,24 @@ CATALOGUE: dict[str, Entry] = {
         "no node of this name is known on this machine",
         "list what was started with `swarm logs`, or look with `docker ps -a`",
     ),
+    "SW6001": Entry("the learner's port cannot be opened", "choose a free port with --sl-fs-port"),
+    "SW6101": Entry(
+        "another learner broke the protocol",
+        "compare the versions of both learners; the ledger goes on without it when it repeats it",
+    ),
+    "SW6102": Entry(
+        "the connection to another learner ended", "it is made again while it is needed"
+    ),
+    "SW6103": Entry(
+        "another learner cannot be connected to",
+        "check its --host-ip and --sl-fs-port, and the firewall between the hosts",
+    ),
+    "SW6104": Entry(
+        "another learner shows a certificate that is not its own on the ledger",
+        "check that its --host-ip and --sl-fs-port lead to it and to nobody else",
+    ),
+    "SW6105": Entry("another learner does not take part in an attempt", "it is asked again"),
+    "SW6106": Entry("another learner does not hold the wanted model", "the next holder is asked"),
     "SW7001": Entry("the operator's profile cannot be read", "check the path and its permissions"),
     "SW7002": Entry("a file is not usable YAML", "correct the line that is named"),
     "SW7003": Entry(

@@ -26,7 +26,7 @@ from swarm.api.models import (
     known_code,
     verdict_of,
 )
-from swarm.api.transport import Answer, CertificateRefused, Transport, Unreachable
+from swarm.api.transport import Answer, CertificateRefused, Transport, Unreachable, code_of
 from swarm.api.watch import Watch
 from swarm.errors import RemoteError
 from swarm.identity import Identity
@@ -173,7 +173,7 @@ class ApiClient:
             answer = self._post(sent, end)
             if answer.status == 200:
                 return self._verdict(op, answer)
-            code = answer.value.get("code") if isinstance(answer.value, dict) else None
+            code = code_of(answer)
             if answer.status == 400 and code == EXPIRED and not resigned:
                 # Our idea of the height was stale. Never included so far, never includable again:
                 # a new transaction cannot do the work twice.
@@ -181,7 +181,7 @@ class ApiClient:
                 self.status()
                 sent = self._signed(op, args)
                 continue
-            raise RemoteError(known_code(str(code), "SW5006"), f"{op}: {answer.text}")
+            raise RemoteError(known_code(code, "SW5006"), f"{op}: {answer.text}")
 
     def _signed(self, op: str, args: Mapping[str, Any]) -> bytes:
         if not self._chain:
@@ -272,8 +272,7 @@ class ApiClient:
         answer = self._request("GET", path)
         if answer.status in accept:
             return answer
-        code = answer.value.get("code") if isinstance(answer.value, dict) else None
-        raise RemoteError(known_code(str(code), "SW5006"), f"{path}: {answer.text}")
+        raise RemoteError(known_code(code_of(answer), "SW5006"), f"{path}: {answer.text}")
 
     def _object(self, path: str) -> Record:
         answer = self._get(path)

@@ -53,6 +53,11 @@ class Answer(NamedTuple):
     text: str
 
 
+def code_of(answer: Answer) -> str:
+    """Return the error code inside an answer, "" when it holds none."""
+    return str(answer.value.get("code", "")) if isinstance(answer.value, dict) else ""
+
+
 class Unreachable(RemoteError):
     """This SN gave no answer; another may."""
 
@@ -70,6 +75,7 @@ class Transport:
         self._timeout = timeout
         self._idle: list[http.client.HTTPSConnection] = []
         self._lock = threading.Lock()
+        self._context: tuple[object, ssl.SSLContext] | None = None
 
     def exchange(
         self,
@@ -107,7 +113,7 @@ class Transport:
         connection = http.client.HTTPSConnection(
             self.endpoint.host,
             self.endpoint.port,
-            context=self._identity.client_context(),
+            context=self._tls(),
             timeout=min(CONNECT_TIMEOUT, timeout),
         )
         try:
@@ -147,6 +153,14 @@ class Transport:
         for connection in idle:
             connection.close()
 
+    def _tls(self) -> ssl.SSLContext:
+        """Return the context for the CAs that the trust store holds at this moment."""
+        self._identity.trust.reload()
+        cas = self._identity.trust.cas
+        if self._context is None or self._context[0] is not cas:
+            self._context = (cas, self._identity.client_context())
+        return self._context[1]
+
     def _take(self) -> http.client.HTTPSConnection | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
@@ -173,7 +187,11 @@ class Transport:
                     self._idle.append(connection)
             if not keep:
                 connection.close()
-        return Answer(response.status, _json_of(data), _text_of(data))
+        answer = Answer(response.status, _json_of(data), _text_of(data))
+        if answer.status == 403 and code_of(answer) == "SW5002":
+            # Its TLS layer let us in, its door did not: revoked there, or without a role.
+            raise CertificateRefused("SW5002", f"{self.endpoint}: {answer.text}")
+        return answer
 
     def _failure(self, fault: Exception) -> RemoteError:
         """Turn a failed exchange into the error that names its cause."""
@@ -193,7 +211,7 @@ class Transport:
 
     def _why_disconnected(self) -> str | None:
         """Ask the server, by a silent connection, if it is our certificate that it refuses."""
-        context = self._identity.client_context()
+        context = self._tls()
         try:
             raw = socket.create_connection(self.endpoint, CONNECT_TIMEOUT)
         except OSError:

@@ -74,6 +74,7 @@ class Watch:
         if stream is not None:
             stream.abort()
         with self._changed:
+            self.connected, self.error = False, "closed"
             self._changed.notify_all()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
@@ -125,7 +126,7 @@ class Watch:
     def _apply(self, event: Any) -> None:
         height, records = int(event["height"]), dict(event["records"])
         with self._changed:
-            if height < self.height:
+            if height < self.height or self._closed.is_set():
                 return
             self.height = height
             for key in self._keys:

@@ -1,0 +1,387 @@
+"""The API of a network node.
+
+Thin on purpose: it carries signed transactions to the ledger and reads the state from memory. What
+a transaction may do is decided by its signature, inside the state machine; who may connect is
+decided by the listener (`sentinel.server`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import trio
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from sentinel import schemas
+from sentinel.door import Door
+from sentinel.metrics import CONTENT_TYPE, Metrics
+from sentinel.ports import Ledger
+from sentinel.presence import Presence
+from sentinel.receipts import Receipts
+from sentinel.refusals import Refusals
+from sentinel.streams import (
+    Channel,
+    EventStream,
+    Lookup,
+    Pulse,
+    follow_blocks,
+    follow_records,
+    to_json,
+)
+from sentinel.version import VERSION
+from swarm.errors import RemoteError
+from swarm.identity import Peer, Role, fingerprint_of
+from swarm.ledger.transaction import MAX_TRANSACTION, SignedTransaction
+
+PROTOCOL = 1
+# The tables that are shown; transaction ids are nobody's business.
+TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "meta")
+MAX_WATCHED = 64  # records in one event stream
+MAX_DRAIN = 1 << 20  # bytes of a too large body that are read, so that the client sees the answer
+BODY_LIMIT = 10.0  # seconds for a body to arrive
+QUORUM_WAIT = 30.0  # seconds that a submit waits for its commit
+HEIGHT_WAIT = 10.0  # seconds that a read waits for its height
+_UID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API speaks for."""
+
+    ledger: Callable[[], Ledger]  # raises Refusal while the node is starting
+    status: Callable[[], Mapping[str, Any]]
+    bootstrap: Callable[[], Awaitable[Mapping[str, Any]]]
+    presence: Presence
+    attached: Callable[[str], None]  # a client's first sign of life: tell the other SNs
+    receipts: Receipts[Any]
+    pulse: Pulse
+    refusals: Refusals
+    metrics: Metrics
+
+
+class Refusal(Exception):
+    """Raised by a route: answered as status, code and text."""
+
+    def __init__(self, status: int, code: str, text: str) -> None:
+        super().__init__(status, code, text)
+        self.status = status
+        self.code = code
+        self.text = text
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """Return a JSON answer; byte strings become hexadecimal."""
+    return Response(to_json(value), status, media_type="application/json")
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "description": text}
+    for status, text in (
+        (400, "inadmissible or malformed"),
+        (403, "not for the role of this certificate"),
+        (404, "no such thing"),
+        (413, "too large"),
+        (415, "not application/cbor"),
+        (503, "not now: the reason is in the text"),
+    )
+}
+
+
+def make_app(services: Services) -> Door:
+    """Return the ASGI application."""
+    app = FastAPI(
+        title="Swarm network node",
+        version=VERSION,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    _add_errors(app)
+    _add_node(app, services)
+    _add_state(app, services)
+    _add_transactions(app, services)
+    _add_events(app, services)
+    return Door(app, services.metrics)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, fault: Refusal) -> Response:
+        return answer({"code": fault.code, "text": fault.text}, fault.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, fault: RequestValidationError) -> Response:
+        first = fault.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return answer({"code": "SW5006", "text": f"{where}: {first['msg']}"}, 400)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, fault: HTTPException) -> Response:
+        return answer({"code": "SW5006", "text": str(fault.detail)}, fault.status_code)
+
+
+def _add_node(app: FastAPI, services: Services) -> None:
+    @app.get("/is_up", response_class=PlainTextResponse)
+    async def is_up() -> Response:
+        """Tell that this node answers."""
+        return PlainTextResponse("OK")
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Numbers in Prometheus' text format."""
+        return Response(services.metrics.exposition(), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/version", response_model=schemas.Version)
+    async def version() -> Response:
+        """Version of the program and of this API."""
+        return answer({"version": VERSION, "protocol": PROTOCOL})
+
+    @app.get("/v1/status", response_model=schemas.Status)
+    async def status() -> Response:
+        """This node's view of the network."""
+        services.ledger()
+        return answer(services.status())
+
+    @app.get("/v1/presence", response_model=dict[str, float])
+    async def presence() -> Response:
+        """Seconds since each node was last known to be alive."""
+        return answer({uid: round(age, 3) for uid, age in services.presence.ages().items()})
+
+    @app.get("/v1/bootstrap", response_model=schemas.Bootstrap)
+    async def bootstrap(request: Request) -> Response:
+        """What a joining network node needs; only for certificates with the role SN."""
+        peer: Peer = request.state.peer
+        if peer.role is not Role.SN:
+            why = f"{peer.common_name} has the role {peer.role}; bootstrap is for network nodes"
+            services.refusals.note(peer.common_name, "role", why)
+            raise Refusal(403, "SW5008", why)
+        return answer(await services.bootstrap())
+
+
+def _add_state(app: FastAPI, services: Services) -> None:
+    async def reach(height: int) -> Ledger:
+        ledger = services.ledger()
+        if height > ledger.state.height:
+            with trio.move_on_after(HEIGHT_WAIT):
+                await ledger.wait_for(height)
+        if height > ledger.state.height:
+            raise Refusal(
+                503, "SW5005", f"height {height} is not here yet; this node is at "
+                f"{ledger.state.height}" + _because(ledger.waiting()),
+            )  # fmt: skip
+        return ledger
+
+    @app.get("/v1/state/{table}", response_model=schemas.TableAnswer)
+    async def table(table: str, min_height: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """All records of a table, at a height of at least `min_height`."""
+        state = (await reach(min_height)).state
+        if table not in TABLES:
+            raise Refusal(404, "SW5006", f"there is no table {table}")
+        records = dict(state.table(table))
+        return answer({"height": state.height, "digest": state.digest(), "records": records})
+
+    @app.get("/v1/state/{table}/{key:path}", response_model=schemas.RecordAnswer)
+    async def record(table: str, key: str, min_height: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """One record, at a height of at least `min_height`."""
+        state = (await reach(min_height)).state
+        found = state.get(table, key) if table in TABLES else None
+        if found is None:
+            raise Refusal(404, "SW5006", f"there is no {table}/{key}")
+        return answer({"height": state.height, "record": found})
+
+
+def _add_transactions(app: FastAPI, services: Services) -> None:
+    @app.post(
+        "/v1/transactions",
+        response_model=schemas.TransactionAnswer,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/cbor": {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    )
+    async def submit(
+        request: Request, wait: Annotated[float, Query(ge=0, le=QUORUM_WAIT)] = QUORUM_WAIT
+    ) -> Response:
+        """Commit a signed transaction, and answer with the state machine's verdict.
+
+        After `wait` seconds without a quorum the answer is 503 and the reason; the transaction may
+        still be committed later. Sending the same bytes again is safe, and returns their verdict.
+        """
+        started = trio.current_time()
+        try:
+            body = await _transaction_body(request)
+        except Refusal as fault:
+            services.refusals.note(_name(request), "body", f"{fault.text} (transaction)")
+            raise
+        ledger = services.ledger()
+        done = services.receipts.find(body)
+        outcome = "waiting"
+        try:
+            if done is None:
+                with trio.move_on_after(wait):
+                    done = await ledger.submit(body)
+            if done is not None:
+                outcome = "ok" if done[1].ok else "refused"
+        except RemoteError as fault:
+            done = services.receipts.find(body)  # committed while we looked at it
+            if done is None:
+                outcome = "inadmissible"
+                services.refusals.note(_name(request), fault.code, f"transaction: {fault}")
+                raise Refusal(_status_of(fault), fault.code, fault.cause) from fault
+        finally:
+            services.metrics.submitted(outcome, trio.current_time() - started)
+        if done is None:
+            why = ledger.waiting() or f"not committed within {wait:g} s"
+            raise Refusal(503, "SW5005", why)
+        height, verdict = done
+        return answer(
+            {
+                "height": height,
+                "ok": verdict.ok,
+                "code": verdict.code,
+                "text": verdict.text,
+                "result": verdict.result,
+            }
+        )
+
+
+def _add_events(app: FastAPI, services: Services) -> None:
+    @app.get("/v1/events", response_class=EventStream)
+    async def events(
+        request: Request,
+        watch: Annotated[list[str] | None, Query(max_length=MAX_WATCHED)] = None,
+        start: Annotated[int | None, Query(alias="from", ge=0)] = None,
+        uid: str = "",
+        min_height: Annotated[int, Query(ge=0)] = 0,
+    ) -> Response:
+        """Server-sent events: committed blocks `from` a height, or records to `watch`.
+
+        With `watch=table/id` the first event holds the records as they are, the next ones those
+        that changed. An open stream with `uid` is that node's sign of life.
+        """
+        ledger = services.ledger()
+        peer: Peer = request.state.peer
+        _check_uid(uid, peer, ledger)
+        if min_height > ledger.state.height:
+            with trio.move_on_after(HEIGHT_WAIT):
+                await ledger.wait_for(min_height)
+            if min_height > ledger.state.height:
+                raise Refusal(503, "SW5005", f"height {min_height} is not here yet")
+        keys = watch or []
+        for key in keys:
+            if key.partition("/")[0] not in TABLES or "/" not in key:
+                raise Refusal(400, "SW5006", f"watch={key}: not table/id of a known table")
+
+        def snapshot() -> tuple[int, Lookup]:
+            state = ledger.state
+            return state.height, lambda key: state.get(*key.split("/", 1))
+
+        async def produce(channel: Channel) -> None:
+            if start is None:
+                await follow_records(channel, services.pulse, snapshot, keys)
+            else:
+                await follow_blocks(
+                    channel,
+                    services.pulse,
+                    lambda: ledger.state.height,
+                    lambda height: _block_event(ledger, height),
+                    start,
+                )
+
+        def attach() -> None:
+            services.presence.attach(uid, peer.fingerprint)
+            services.attached(uid)
+
+        if not uid:
+            return EventStream(produce)
+        return EventStream(
+            produce,
+            on_start=attach,
+            on_end=lambda: services.presence.detach(uid, peer.fingerprint),
+        )
+
+
+def _check_uid(uid: str, peer: Peer, ledger: Ledger) -> None:
+    """Nobody may pass for another node: the ledger knows whose certificate a uid belongs to."""
+    if not uid:
+        return
+    if not _UID.fullmatch(uid):
+        raise Refusal(400, "SW5006", "uid is not 32 hexadecimal digits")
+    record = ledger.state.get("nodes", uid)
+    if record is not None and record["fingerprint"] != peer.fingerprint:
+        raise Refusal(403, "SW5008", f"{uid} enrolled with another certificate")
+
+
+def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
+    committed = ledger.block(height)
+    if committed is None:
+        return None
+    transactions = []
+    for tx, verdict in zip(committed.txs, committed.verdicts, strict=True):
+        signed = SignedTransaction.decode(tx)
+        transactions.append(
+            {
+                "id": signed.transaction.id,
+                "op": signed.transaction.op,
+                "sender": fingerprint_of(signed.chain_der[0]),
+                "ok": verdict.ok,
+                "code": verdict.code,
+                "text": verdict.text,
+            }
+        )
+    return {
+        "height": height,
+        "digest": committed.digest,
+        "time_ms": committed.time_ms,
+        "transactions": transactions,
+        "changed": sorted(committed.changed),
+    }
+
+
+async def _transaction_body(request: Request) -> bytes:
+    """Read a bounded body. Raises Refusal 415, 413, 400."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/cbor":
+        raise Refusal(415, "SW5006", f"content type {kind or 'missing'}, not application/cbor")
+    body = bytearray()
+    size = 0
+    with trio.move_on_after(BODY_LIMIT) as scope:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= MAX_TRANSACTION:
+                body += chunk
+            elif size > MAX_DRAIN:
+                break
+    if scope.cancelled_caught:
+        raise Refusal(400, "SW5006", f"the body did not arrive within {BODY_LIMIT:.0f} s")
+    if size > MAX_TRANSACTION:
+        raise Refusal(413, "SW5006", f"the body has more than {MAX_TRANSACTION} bytes")
+    if not body:
+        raise Refusal(400, "SW5006", "the body is empty")
+    return bytes(body)
+
+
+def _name(request: Request) -> str:
+    peer: Peer = request.state.peer
+    return peer.common_name
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+# Refusals of the ledger that say nothing about the transaction itself: it may be sent again.
+_TRANSIENT = frozenset[str]()
+
+
+def _status_of(fault: RemoteError) -> int:
+    return 503 if fault.code in _TRANSIENT else 400

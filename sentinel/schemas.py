@@ -1,0 +1,96 @@
+"""Shapes of the API's answers, for its OpenAPI document.
+
+Answers are written as JSON straight from the ledger's records; nothing is copied through these
+models when a request is served. The tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out."""
+
+    code: str = Field(description="stable error code, such as SW3005")
+    text: str
+
+
+class Version(BaseModel):
+    """What this node runs."""
+
+    version: str
+    protocol: int
+
+
+class ValidatorInfo(BaseModel):
+    """A node that votes on blocks."""
+
+    uid: str
+    name: str
+
+
+class MeshPeer(BaseModel):
+    """Another network node whose session is up."""
+
+    uid: str
+    name: str
+    age_s: float | None = Field(description="seconds since it was last heard")
+
+
+class Status(BaseModel):
+    """This node's view of the network."""
+
+    version: str
+    chain: str
+    name: str
+    uid: str
+    height: int
+    digest: str = Field(description="digest of the whole state, equal on all nodes at a height")
+    validators: list[ValidatorInfo]
+    quorum: int = Field(description="validators that must agree on a block")
+    fault_model: str
+    peers: list[MeshPeer]
+    waiting: str = Field(description="what the ledger waits for; empty when it waits for nothing")
+
+
+class MeshAddress(BaseModel):
+    """Where a network node can be dialled."""
+
+    peer_id: str
+    addresses: list[str]
+
+
+class Bootstrap(BaseModel):
+    """What a joining network node needs."""
+
+    chain: str
+    genesis: str = Field(description="base64")
+    peers: list[MeshAddress]
+
+
+class TableAnswer(BaseModel):
+    """All records of a table; byte strings are hexadecimal."""
+
+    height: int
+    digest: str
+    records: dict[str, Any]
+
+
+class RecordAnswer(BaseModel):
+    """One record."""
+
+    height: int
+    record: dict[str, Any]
+
+
+class TransactionAnswer(BaseModel):
+    """The verdict on a committed transaction."""
+
+    height: int
+    ok: bool
+    code: str
+    text: str
+    result: dict[str, Any]

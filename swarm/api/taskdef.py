@@ -1,0 +1,326 @@
+"""Task definitions: the YAML file that a user writes, and the body that travels on the ledger.
+
+A file holds `Name`, `TaskType`, `Author`, `Prereq`, `Outcome` and `Body`; what may stand in the body
+depends on the type. The ledger keeps the body as lines of YAML; `body_lines` makes them and
+`parse_body` reads them again, at the operator that executes the task.
+
+All values are texts, and stay as they are written: `MAX_EPOCHS: 010` or `FLAG: yes` reach the user's
+program as `010` and `yes`. Only null has a meaning of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import ValidationError as PydanticError
+from pydantic_core import ErrorDetails
+
+from swarm.errors import LocalError, RemoteError
+
+MAX_FILE = 256 * 1024  # bytes; the ledger keeps at most 48 KiB of a body
+
+
+def _scalar_as_text(value: Any) -> Any:
+    """Numbers and truth values, as another writer's YAML may hold them, become text; null is ""."""
+    if value is None:
+        return ""
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    return value
+
+
+Text160 = Annotated[str, StringConstraints(min_length=1, max_length=160)]
+Path160 = Annotated[str, StringConstraints(min_length=2, max_length=160)]
+Word160 = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=r"^\S+$")]
+TaskName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]*$"),
+]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableValue = Annotated[str, BeforeValidator(_scalar_as_text)]
+Variable = Annotated[dict[VariableName, VariableValue], Field(min_length=1, max_length=1)]
+Option = Union[dict[str, VariableValue], str]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MakeUserContainer(_Model):
+    """Build the image of the user's program on each operator's host."""
+
+    BuildContext: Annotated[str, StringConstraints(min_length=3, max_length=160)] | None
+    BuildType: Literal["INLINE", "REMOTE"]
+    BuildSteps: Annotated[
+        list[Annotated[str, StringConstraints(max_length=160)]], Field(min_length=1, max_length=80)
+    ]
+
+
+class SharedMount(_Model):
+    """A directory or volume that all learners of a host see."""
+
+    Src: Text160
+    Tgt: Text160
+    MType: Literal["BIND", "VOLUME"]
+
+
+class RunSwarm(_Model):
+    """Train: one pair of learner and user program for each node of the operators' profiles."""
+
+    Command: Text160
+    Entrypoint: Text160
+    WorkingDir: Path160
+    Envvars: list[Variable] | None
+    PrivateContent: Text160 | None
+    SharedContent: Annotated[list[SharedMount], Field(min_length=1, max_length=10)] | None
+
+    def environment(self) -> dict[str, str]:
+        """Variables in one mapping; a later entry wins over an earlier one."""
+        return {name: value for entry in self.Envvars or () for name, value in entry.items()}
+
+
+class RegistryLogin(_Model):
+    """User name and password at an image registry. They stand on the ledger, for all to read."""
+
+    Username: Text160
+    Password: Text160
+
+
+class PullImage(_Model):
+    """Get an image from a registry."""
+
+    Tag: Text160
+    RepoName: Text160
+    OrgAndReg: Text160
+    Auth: Text160 | RegistryLogin | None
+
+
+class ContentOperation(_Model):
+    """One step of filling a volume."""
+
+    Operation: Literal["DOWNLOAD", "EXTRACT"]
+    Target: Text160
+    Options: list[Option] | None
+
+
+class MakeSwarmUserContent(_Model):
+    """Make a volume and fill it: one for builds, or one for each learner."""
+
+    ContentType: Literal["BUILDCONTENT", "SWARMCONTENT"]
+    OpsList: Annotated[list[ContentOperation], Field(min_length=1, max_length=20)]
+
+
+Body = Union[RunSwarm, MakeUserContainer, PullImage, MakeSwarmUserContent]
+TaskType = Literal["RUN_SWARM", "MAKE_USER_CONTAINER", "PULL_IMAGE", "MAKE_SWARM_USER_CONTENT"]
+
+BODIES: dict[str, type[RunSwarm | MakeUserContainer | PullImage | MakeSwarmUserContent]] = {
+    "RUN_SWARM": RunSwarm,
+    "MAKE_USER_CONTAINER": MakeUserContainer,
+    "PULL_IMAGE": PullImage,
+    "MAKE_SWARM_USER_CONTENT": MakeSwarmUserContent,
+}
+
+
+class TaskDefinition(_Model):
+    """A whole task definition."""
+
+    Name: TaskName
+    TaskType: TaskType
+    Author: Text160
+    Prereq: TaskName
+    Outcome: Word160
+    Body: Body
+
+    def body_lines(self) -> list[str]:
+        """The body as lines of YAML, as the ledger keeps it."""
+        text: str = yaml.safe_dump(
+            self.Body.model_dump(), sort_keys=False, allow_unicode=True, width=1 << 30
+        )
+        return text.rstrip("\n").split("\n")
+
+
+class TaskDefinitionError(LocalError):
+    """A task file is wrong. `problems` has one line for each mistake: file, line, key, expectation."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("SW8010", "; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def load_task(path: Path, shown: str = "") -> TaskDefinition:
+    """Read and validate a task file. `shown` is the name that the user knows it by.
+
+    Raises TaskDefinitionError.
+    """
+    shown = shown or str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as fault:
+        raise TaskDefinitionError([f"{shown}: cannot be read ({fault.strerror})"]) from fault
+    if len(data) > MAX_FILE:
+        raise TaskDefinitionError([f"{shown}: is larger than {MAX_FILE} bytes"])
+    try:
+        return parse_task(data.decode("utf-8"), shown)
+    except UnicodeDecodeError as fault:
+        raise TaskDefinitionError([f"{shown}: is not UTF-8 text ({fault.reason})"]) from fault
+
+
+def parse_task(text: str, shown: str) -> TaskDefinition:
+    """Validate the text of a task file. Raises TaskDefinitionError."""
+    try:
+        document = _Document(text)
+        value = document.value
+        if not isinstance(value, dict):
+            raise _Problems(
+                [(1, "", "a mapping with Name, TaskType, Author, Prereq, Outcome, Body")]
+            )
+        kind = value.get("TaskType")
+        body_model = BODIES.get(kind) if isinstance(kind, str) else None
+        problems: list[_Problem] = []
+        if body_model is not None and "Body" in value:
+            problems += document.problems(body_model, value["Body"], ("Body",))
+            probe = {**value, "Body": _ANY_BODY}
+        else:
+            probe = {**value, "Body": _ANY_BODY} if "Body" in value else value
+        problems = document.problems(TaskDefinition, probe, ()) + problems
+        if problems:
+            raise _Problems(sorted(problems))
+        assert body_model is not None, "an unknown type is a problem found above"
+        body = body_model.model_validate(value["Body"])
+        return TaskDefinition.model_validate({**value, "Body": body})
+    except _Problems as found:
+        raise TaskDefinitionError([f"{shown}:{p[0]}: {_sentence(p)}" for p in found.list]) from None
+
+
+def parse_body(task_type: str, lines: Sequence[str], task: str) -> Body:
+    """Read the body of a task from the ledger; `task` is its name, for the message.
+
+    Raises RemoteError SW8010: whoever registered the task made the mistake.
+    """
+    model = BODIES.get(task_type)
+    if model is None:
+        raise RemoteError("SW8010", f"task {task} has the unknown type {task_type!r}")
+    try:
+        document = _Document("\n".join(lines))
+        problems = document.problems(model, document.value, ())
+        if problems:
+            raise _Problems(sorted(problems))
+        return model.model_validate(document.value)
+    except _Problems as found:
+        text = "; ".join(f"line {p[0]}: {_sentence(p)}" for p in found.list)
+        raise RemoteError("SW8010", f"body of task {task}: {text}") from None
+
+
+# Stands in for a body that is checked apart, against the model of its type.
+_ANY_BODY = MakeUserContainer(BuildContext=None, BuildType="INLINE", BuildSteps=["FROM scratch"])
+
+_Problem = tuple[int, str, str]  # line, key path, what was expected
+
+
+class _Problems(Exception):
+    def __init__(self, found: list[_Problem]) -> None:
+        super().__init__(found)
+        self.list = found
+
+
+class _TextLoader(yaml.SafeLoader):
+    """Leaves every plain scalar the text that was written, except null."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Document:
+    """A parsed YAML text that still knows on which line each key stands."""
+
+    def __init__(self, text: str) -> None:
+        loader = _TextLoader(text)
+        try:
+            self._root = loader.get_single_node()
+            self._refuse_repeated_keys(self._root)
+            self.value: Any = None if self._root is None else loader.construct_document(self._root)
+        except yaml.MarkedYAMLError as fault:
+            mark = fault.problem_mark or fault.context_mark
+            said = ", ".join(part for part in (fault.context, fault.problem) if part)
+            raise _Problems(
+                [((mark.line if mark else 0) + 1, "", f"valid YAML ({said})")]
+            ) from fault
+        except yaml.YAMLError as fault:
+            raise _Problems([(1, "", f"valid YAML ({fault})")]) from fault
+        except RecursionError as fault:
+            raise _Problems([(1, "", "YAML that is nested less deeply")]) from fault
+        except (ValueError, TypeError) as fault:  # explicit tags on unfitting values
+            raise _Problems([(1, "", f"values without explicit types ({fault})")]) from fault
+        finally:
+            loader.dispose()
+
+    def problems(self, model: type[BaseModel], value: Any, at: tuple[str, ...]) -> list[_Problem]:
+        """What is wrong with the value, which stands at the path `at` of this document."""
+        try:
+            model.model_validate(value)
+        except PydanticError as fault:
+            return list(self._explain(fault.errors(include_url=False), at))
+        return []
+
+    def _explain(self, errors: Sequence[ErrorDetails], at: tuple[str, ...]) -> Iterator[_Problem]:
+        for error in errors:
+            line, path = self._locate((*at, *error["loc"]))
+            kind, said = error["type"], error["msg"]
+            if kind == "missing":
+                expected = "is missing"
+            elif kind == "extra_forbidden":
+                expected = "is not a known key here"
+            else:
+                expected = said[:1].lower() + said[1:]
+            yield line, path, expected
+
+    def _locate(self, location: Sequence[int | str]) -> tuple[int, str]:
+        """Line and key path of an error's location; parts that are no keys are left out."""
+        node: Any = self._root
+        line, path = 1, ""
+        for last, part in _with_last(location):
+            if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                node = node.value[part]
+                path += f"[{part}]"
+                line = node.start_mark.line + 1
+            elif isinstance(node, yaml.MappingNode):
+                found = next((pair for pair in node.value if pair[0].value == part), None)
+                if found is not None:
+                    line, node = found[0].start_mark.line + 1, found[1]
+                if found is not None or last:  # a missing key: named, on its parent's line
+                    path += f".{part}"
+        return line, path.lstrip(".")
+
+    def _refuse_repeated_keys(self, node: Any, seen: frozenset[int] = frozenset()) -> None:
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            return
+        inner = seen | {id(node)}
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, _ in node.value:
+                if str(key.value) in keys:
+                    line = key.start_mark.line + 1
+                    raise _Problems([(line, str(key.value), "is given twice")])
+                keys.add(str(key.value))
+            children = [value for _, value in node.value]
+        for child in children:
+            self._refuse_repeated_keys(child, inner)
+
+
+def _with_last(parts: Sequence[int | str]) -> Iterator[tuple[bool, int | str]]:
+    for position, part in enumerate(parts):
+        yield position == len(parts) - 1, part
+
+
+def _sentence(problem: _Problem) -> str:
+    _, path, expected = problem
+    return f"{path}: {expected}" if path else f"expected {expected}"
