@@ -183,6 +183,13 @@ CATALOGUE: dict[str, Entry] = {
         "give this node the data directory it had, or an empty one",
     ),
     "SW5104": Entry("the network node is still starting", "wait for its ready line, or try again"),
+    "SW8001": Entry(
+        "the start-up script cannot be read", "check SWCI_STARTUP_SCRIPT and the user directory"
+    ),
+    "SW8002": Entry("a setting of the command interface is wrong", "correct the named variable"),
+    "SW8010": Entry(
+        "a task definition is wrong", "correct the named lines; see the reference of task files"
+    ),
     "SW9001": Entry(
         "unknown log level",
         "use DEBUG, INFO, WARNING, ERROR or CRITICAL",

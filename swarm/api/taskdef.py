@@ -1,18 +1,18 @@
 """Task definitions: the YAML file that a user writes, and the body that travels on the ledger.
 
-A file holds `Name`, `TaskType`, `Author`, `Prereq`, `Outcome` and `Body`; what may stand in the body
-depends on the type. The ledger keeps the body as lines of YAML; `body_lines` makes them and
+A file holds `Name`, `TaskType`, `Author`, `Prereq`, `Outcome` and `Body`; what may stand in the
+body depends on the type. The ledger keeps the body as lines of YAML; `body_lines` makes them and
 `parse_body` reads them again, at the operator that executes the task.
 
-All values are texts, and stay as they are written: `MAX_EPOCHS: 010` or `FLAG: yes` reach the user's
-program as `010` and `yes`. Only null has a meaning of its own.
+All values are texts, and stay as they are written: `MAX_EPOCHS: 010` or `FLAG: yes` reach the
+user's program as `010` and `yes`. Only null has a meaning of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -33,17 +33,26 @@ def _scalar_as_text(value: Any) -> Any:
     return value
 
 
+_WORD = r"^\S+$"
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]*$"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_PATTERNS = {
+    _WORD: "should hold no blanks",
+    _NAME: "should consist of letters, digits and _.:@+=~- only",
+    _VARIABLE: "should be the name of an environment variable",
+}
+
 Text160 = Annotated[str, StringConstraints(min_length=1, max_length=160)]
 Path160 = Annotated[str, StringConstraints(min_length=2, max_length=160)]
-Word160 = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=r"^\S+$")]
+Word160 = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=_WORD)]
 TaskName = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]*$"),
+    StringConstraints(min_length=1, max_length=160, pattern=_NAME),
 ]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE)]
 VariableValue = Annotated[str, BeforeValidator(_scalar_as_text)]
 Variable = Annotated[dict[VariableName, VariableValue], Field(min_length=1, max_length=1)]
-Option = Union[dict[str, VariableValue], str]
+Option = dict[str, VariableValue] | str
 
 
 class _Model(BaseModel):
@@ -114,7 +123,7 @@ class MakeSwarmUserContent(_Model):
     OpsList: Annotated[list[ContentOperation], Field(min_length=1, max_length=20)]
 
 
-Body = Union[RunSwarm, MakeUserContainer, PullImage, MakeSwarmUserContent]
+Body = RunSwarm | MakeUserContainer | PullImage | MakeSwarmUserContent
 TaskType = Literal["RUN_SWARM", "MAKE_USER_CONTAINER", "PULL_IMAGE", "MAKE_SWARM_USER_CONTENT"]
 
 BODIES: dict[str, type[RunSwarm | MakeUserContainer | PullImage | MakeSwarmUserContent]] = {
@@ -144,7 +153,7 @@ class TaskDefinition(_Model):
 
 
 class TaskDefinitionError(LocalError):
-    """A task file is wrong. `problems` has one line for each mistake: file, line, key, expectation."""
+    """A task file is wrong. `problems`: one line per mistake, with file, line, key, expectation."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("SW8010", "; ".join(problems))
@@ -184,10 +193,8 @@ def parse_task(text: str, shown: str) -> TaskDefinition:
         problems: list[_Problem] = []
         if body_model is not None and "Body" in value:
             problems += document.problems(body_model, value["Body"], ("Body",))
-            probe = {**value, "Body": _ANY_BODY}
-        else:
-            probe = {**value, "Body": _ANY_BODY} if "Body" in value else value
-        problems = document.problems(TaskDefinition, probe, ()) + problems
+        probe = {**value, "Body": _ANY_BODY} if "Body" in value else value
+        problems += document.problems(TaskDefinition, probe, ())
         if problems:
             raise _Problems(sorted(problems))
         assert body_model is not None, "an unknown type is a problem found above"
@@ -245,7 +252,7 @@ class _Document:
         loader = _TextLoader(text)
         try:
             self._root = loader.get_single_node()
-            self._refuse_repeated_keys(self._root)
+            _refuse_repeated_keys(self._root, set())
             self.value: Any = None if self._root is None else loader.construct_document(self._root)
         except yaml.MarkedYAMLError as fault:
             mark = fault.problem_mark or fault.context_mark
@@ -272,21 +279,28 @@ class _Document:
 
     def _explain(self, errors: Sequence[ErrorDetails], at: tuple[str, ...]) -> Iterator[_Problem]:
         for error in errors:
-            line, path = self._locate((*at, *error["loc"]))
             kind, said = error["type"], error["msg"]
+            line, path = self._locate((*at, *error["loc"]), missing=kind == "missing")
             if kind == "missing":
                 expected = "is missing"
             elif kind == "extra_forbidden":
                 expected = "is not a known key here"
+            elif kind == "string_pattern_mismatch":
+                expected = _PATTERNS[error["ctx"]["pattern"]]
+            elif kind == "string_type" and isinstance(error["input"], dict):
+                expected = 'should be text; put it in quotes, as YAML reads "a: b" as a mapping'
             else:
                 expected = said[:1].lower() + said[1:]
             yield line, path, expected
 
-    def _locate(self, location: Sequence[int | str]) -> tuple[int, str]:
-        """Line and key path of an error's location; parts that are no keys are left out."""
+    def _locate(self, location: Sequence[int | str], *, missing: bool) -> tuple[int, str]:
+        """Line and key path of an error's location; parts that are no keys are left out.
+
+        A missing key is named all the same, with the line of the mapping that lacks it.
+        """
         node: Any = self._root
         line, path = 1, ""
-        for last, part in _with_last(location):
+        for position, part in enumerate(location):
             if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
                 node = node.value[part]
                 path += f"[{part}]"
@@ -295,30 +309,26 @@ class _Document:
                 found = next((pair for pair in node.value if pair[0].value == part), None)
                 if found is not None:
                     line, node = found[0].start_mark.line + 1, found[1]
-                if found is not None or last:  # a missing key: named, on its parent's line
+                if found is not None or (missing and position == len(location) - 1):
                     path += f".{part}"
         return line, path.lstrip(".")
 
-    def _refuse_repeated_keys(self, node: Any, seen: frozenset[int] = frozenset()) -> None:
-        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
-            return
-        inner = seen | {id(node)}
-        children = node.value
-        if isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, _ in node.value:
-                if str(key.value) in keys:
-                    line = key.start_mark.line + 1
-                    raise _Problems([(line, str(key.value), "is given twice")])
-                keys.add(str(key.value))
-            children = [value for _, value in node.value]
-        for child in children:
-            self._refuse_repeated_keys(child, inner)
 
-
-def _with_last(parts: Sequence[int | str]) -> Iterator[tuple[bool, int | str]]:
-    for position, part in enumerate(parts):
-        yield position == len(parts) - 1, part
+def _refuse_repeated_keys(node: Any, seen: set[int]) -> None:
+    """YAML forbids them, and PyYAML silently takes the last. Visits each node once."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    children = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in keys:
+                raise _Problems([(key.start_mark.line + 1, str(key.value), "is given twice")])
+            keys.add(str(key.value))
+        children = [value for _, value in node.value]
+    for child in children:
+        _refuse_repeated_keys(child, seen)
 
 
 def _sentence(problem: _Problem) -> str:
