@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from swarm.merge.blocks import block_count, block_size
 
 CHUNK = 512 << 10  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
+WINDOW = 16 << 20  # bytes that a member sets aside for contributions it has not reduced yet
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Plan:
         self.members = members
         self.block = block_size(size)
         self.blocks = block_count(size)
-        self.run = max(1, CHUNK // self.block)  # blocks of a full chunk
+        # Two chunks of every other member fit into the window: one fills while one is reduced.
+        aimed = min(CHUNK, WINDOW // (2 * max(1, members - 1)))
+        self.run = max(1, aimed // self.block)  # blocks of a full chunk
 
     def shard(self, index: int) -> tuple[int, int]:
         """First block of shard `index`, and the block after its last."""
@@ -59,6 +62,14 @@ class Plan:
         start = first + number * self.run
         stop = min(start + self.run, last)
         return Chunk(start * self.block, min(stop * self.block, self.size), start, stop)
+
+    def slots(self, senders: int) -> int:
+        """Chunks that each of `senders` may be ahead of the reduction.
+
+        All of them stay within the window; only where single blocks are too large for that (more
+        than 16 members and more than 1 GiB) the window grows to one block for each.
+        """
+        return max(1, WINDOW // max(1, senders * self.largest_chunk()))
 
     def largest_chunk(self) -> int:
         """Bytes that hold any chunk of this plan."""

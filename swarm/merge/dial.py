@@ -1,0 +1,124 @@
+"""Connections from one learner to another: made, checked at both ends, and kept for next time.
+
+A connection goes to a *member*: address and certificate fingerprint as the ledger has them. After
+the handshake the listener's certificate is checked like that of anybody who knocks here, and its
+fingerprint must be the member's, so weights reach nobody else.
+
+Idle connections are kept between rounds, since a handshake costs more than a small model's bytes.
+They are used again only while young: a firewall may have forgotten an old one without a word.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+
+from swarm.errors import RemoteError
+from swarm.identity import Identity, Role, check_peer
+from swarm.merge.wire import Channel
+
+CONNECT = 3.0  # seconds for a TCP connection
+HANDSHAKE = 10.0  # seconds for TLS, and for each answer at its start
+FRESH = 60.0  # seconds for which an idle connection is trusted to be there
+
+
+class Unreachable(RemoteError):
+    """A member cannot be connected to: SW6103."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("SW6103", cause)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A roster member, or a holder of a model, as the ledger knows it."""
+
+    uid: str
+    name: str
+    host: str
+    port: int
+    fingerprint: str
+    weight: int = 0
+    root: bytes = b""
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.host}:{self.port}"
+
+
+class Dialler:
+    """Makes connections with this node's identity, and keeps idle ones. Safe to share."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._context = identity.client_context()
+        self._lock = threading.Lock()
+        self._idle: dict[Member, tuple[Channel, float]] = {}
+
+    def kept(self, member: Member) -> Channel | None:
+        """An idle connection to `member`, if a fresh one is there."""
+        with self._lock:
+            channel, since = self._idle.pop(_address_of(member), (None, 0.0))
+        if channel is None:
+            return None
+        if time.monotonic() - since > FRESH:
+            channel.close()
+            return None
+        return channel
+
+    def keep(self, member: Member, channel: Channel) -> None:
+        """Take an idle connection back."""
+        with self._lock:
+            old = self._idle.pop(_address_of(member), None)
+            self._idle[_address_of(member)] = (channel, time.monotonic())
+        if old:
+            old[0].close()
+
+    def dial(self, member: Member) -> Channel:
+        """Connect to `member`. Raises Unreachable, or RemoteError SW6104 for a stranger."""
+        try:
+            plain = socket.create_connection((member.host, member.port), timeout=CONNECT)
+        except OSError as error:
+            raise Unreachable(f"{member.address}: {error.strerror or error}") from None
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            plain.settimeout(HANDSHAKE)
+            sock = self._context.wrap_socket(plain)
+        except (OSError, ValueError) as error:
+            plain.close()
+            raise Unreachable(f"{member.address}: no TLS connection: {error}") from None
+        try:
+            peer = check_peer(sock, self._identity.trust, {Role.SL})
+            if peer.fingerprint != member.fingerprint:
+                raise RemoteError(
+                    "SW6104", f"{member.address} shows another certificate than {member.name}'s"
+                )
+        except BaseException:
+            sock.close()
+            raise
+        return Channel(sock)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for channel, _ in idle.values():
+            channel.close()
+
+
+def prepare_accepted(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Do the listener's half of a handshake. Raises OSError, ValueError."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.settimeout(HANDSHAKE)
+    return context.wrap_socket(sock, server_side=True)
+
+
+def _address_of(member: Member) -> Member:
+    """`member` without what changes from round to round: the key of an idle connection."""
+    return Member(member.uid, "", member.host, member.port, member.fingerprint)

@@ -1,0 +1,169 @@
+"""Fetching a decided vector from one that has it: late joiners, laggards, members that return.
+
+    HELLO {want: fetch, digest}  ->
+                                 <-  ANSWER {ok}
+                                 <-  LAYOUT (opaque here: the header of the tensor file)
+                                 <-  DIGESTS
+    NEED (one bit for each block) ->
+                                 <-  REDUCED (index of its first block, whole blocks)* · END
+
+The digest comes from the ledger, the leaf digests are checked against it, and each block against
+its leaf; so it does not matter whom one asks. Blocks that are already here, of an exchange that did
+not finish, are not sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from swarm.errors import RemoteError
+from swarm.merge.blocks import DIGEST, block_count, block_size, leaf, root, split
+from swarm.merge.dial import HANDSHAKE, Dialler, Member
+from swarm.merge.plan import CHUNK
+from swarm.merge.wire import LIMITS, PROTOCOL, Channel, Kind, WireError
+
+STALL = 10.0  # seconds without a byte after which another holder is asked
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decided vector that is kept here. `read` fills a buffer from a byte offset on."""
+
+    contract: str
+    round: int
+    digest: bytes
+    layout: bytes
+    size: int
+    leaves: Sequence[bytes] = field(repr=False)
+    read: Callable[[int, memoryview], None] = field(repr=False)
+
+
+class NotHere(RemoteError):
+    """This holder could not give the vector: SW6106."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("SW6106", cause)
+
+
+def serve_fetch(channel: Channel, decided: Decided, current: Callable[[], bool]) -> None:
+    """The holder's half, after its door. Stops when `current` turns false: the vector is replaced.
+
+    Raises ConnectionGone, WireError, NotHere.
+    """
+    channel.send_json(Kind.ANSWER, {"ok": True, "round": decided.round, "size": decided.size})
+    channel.send(Kind.LAYOUT, decided.layout)
+    channel.send(Kind.DIGESTS, b"".join(decided.leaves))
+    blocks = len(decided.leaves)
+    need = channel.expect_raw(Kind.NEED, -(-blocks // 8))
+    buffer = memoryview(bytearray(min(decided.size, max(CHUNK, block_size(decided.size)))))
+    for first, last in _runs(need, blocks, decided.size):
+        start = first * block_size(decided.size)
+        stop = min(last * block_size(decided.size), decided.size)
+        if not current():
+            raise NotHere("the model was replaced while it was read")
+        piece = buffer[: stop - start]
+        decided.read(start, piece)
+        channel.send_chunk(Kind.REDUCED, first, piece)
+    channel.send(Kind.END)
+
+
+def fetch(
+    dialler: Dialler,
+    holder: Member,
+    hello: tuple[str, str, bytes],
+    prepare: Callable[[bytes, int], tuple[memoryview, Sequence[bytes]]],
+    watch: Callable[[Channel | None], None] = lambda channel: None,
+) -> list[bytes]:
+    """Fetch a vector from `holder`; `hello` is (contract, own uid, digest). Returns its leaves.
+
+    `prepare(layout, size)` gives the memory to fill, and the leaf digests of what is in there. What
+    it raises goes through. `watch` gets the channel while it is in use, so that another thread may
+    abort it. Raises RemoteError when the holder is gone, refuses, or sends what does not fit.
+    """
+    channel = dialler.dial(holder)
+    watch(channel)
+    try:
+        channel.sock.settimeout(max(STALL, HANDSHAKE))
+        return _converse(channel, hello, prepare)
+    finally:
+        watch(None)
+        channel.close()
+
+
+def _converse(
+    channel: Channel,
+    hello: tuple[str, str, bytes],
+    prepare: Callable[[bytes, int], tuple[memoryview, Sequence[bytes]]],
+) -> list[bytes]:
+    contract, uid, digest = hello
+    channel.send_json(
+        Kind.HELLO,
+        {
+            "protocol": PROTOCOL,
+            "want": "fetch",
+            "contract": contract,
+            "uid": uid,
+            "digest": digest.hex(),
+        },
+    )
+    answer = channel.expect_json(Kind.ANSWER)
+    if answer.get("ok") is not True:
+        raise NotHere(str(answer.get("text"))[:400])
+    size = answer.get("size")
+    if not isinstance(size, int) or not 0 <= size <= LIMITS[Kind.DIGESTS] // DIGEST << 20:
+        raise WireError("ANSWER without a size")
+    layout = channel.expect_raw(Kind.LAYOUT)
+    leaves = split(channel.expect_raw(Kind.DIGESTS, DIGEST * block_count(size)))
+    if root(leaves) != digest:
+        raise WireError("block digests do not fit the decided digest")
+    target, have = prepare(layout, size)
+    if len(target) != size:
+        raise WireError(f"a model of {size} B, its layout has {len(target)} B")
+    needed = _bitmap(leaves, have)
+    channel.send(Kind.NEED, needed)
+    for first, last in _runs(needed, len(leaves), size):
+        _take(channel, target, leaves, first, last)
+    channel.expect_raw(Kind.END, 0)
+    return leaves
+
+
+def _take(
+    channel: Channel, target: memoryview, leaves: Sequence[bytes], first: int, last: int
+) -> None:
+    kind, length = channel.receive_header()
+    if kind is not Kind.REDUCED:
+        raise WireError(f"unexpected {kind.name} frame")
+    index, size = channel.chunk_index(length)
+    block = block_size(len(target))
+    data = target[first * block : last * block]
+    if (index, size) != (first, len(data)):
+        raise WireError(f"blocks from {index}, {size} B; expected from {first}, {len(data)} B")
+    channel.receive_into(data)
+    for number in range(first, last):
+        at = (number - first) * block
+        if leaf(data[at : at + block]) != leaves[number]:
+            raise WireError(f"block {number} does not fit its digest")
+
+
+def _bitmap(leaves: Sequence[bytes], have: Sequence[bytes]) -> bytes:
+    """One bit for each block that is not here, least significant bit first."""
+    bits = bytearray(-(-len(leaves) // 8))
+    for number, digest in enumerate(leaves):
+        if number >= len(have) or have[number] != digest:
+            bits[number // 8] |= 1 << number % 8
+    return bytes(bits)
+
+
+def _runs(bits: bytes, blocks: int, size: int) -> Iterator[tuple[int, int]]:
+    """Runs of wanted blocks (first, last exclusive), each small enough for one frame."""
+    most = max(1, CHUNK // block_size(size))
+    number = 0
+    while number < blocks:
+        if not bits[number // 8] >> number % 8 & 1:
+            number += 1
+            continue
+        first = number
+        while number < blocks and number - first < most and bits[number // 8] >> number % 8 & 1:
+            number += 1
+        yield first, number

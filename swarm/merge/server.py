@@ -1,0 +1,214 @@
+"""The learner's listener: the door, and what is behind it.
+
+A connection passes three doors before anything is done for it: the TLS handshake (a certificate of
+a trusted CA), the role SL, and, with its HELLO, the ledger: the uid that it claims must be a member
+of the contract with exactly this certificate. Then it may
+
+- `merge`: bring its part of the exchange that is registered here, or
+- `fetch`: read a decided vector that is kept here.
+
+A connection may hold one conversation after the other. Everything is bounded: connections, time
+until the HELLO, sizes of frames. What strangers do is logged once for each address and minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from swarm.errors import LocalError, RemoteError
+from swarm.identity import Identity, Role, check_peer
+from swarm.merge.dial import HANDSHAKE, prepare_accepted
+from swarm.merge.exchange import Exchange, Key
+from swarm.merge.fetch import Decided, serve_fetch
+from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
+
+log = logging.getLogger("swarm.merge")
+
+CONNECTIONS = 128  # at a time, strangers included
+IDLE = 600.0  # seconds that a connection may stay without a conversation
+JOIN = 3.0  # seconds that an early member is kept waiting for our own start of an attempt
+QUIET = 60.0  # seconds between two log lines about one address
+
+# (contract, uid) -> the member's certificate fingerprint on the ledger, None when it is no member.
+Door = Callable[[str, str], "str | None"]
+
+
+class Server:
+    """Listens for other learners. `start`, then `offer` exchanges and `keep` decided vectors."""
+
+    def __init__(self, identity: Identity, door: Door) -> None:
+        self._identity = identity
+        self._context = identity.server_context()
+        self._door = door
+        self._changed = threading.Condition()
+        self._exchange: Exchange | None = None
+        self._decided: Decided | None = None
+        self._open: set[socket.socket] = set()
+        self._told: dict[str, float] = {}
+        self._listener: socket.socket | None = None
+        self._closed = False
+        self.fetched_by: set[str] = set()  # uids that got the decided vector from here
+
+    def start(self, host: str, port: int) -> int:
+        """Listen, and return the port. Raises LocalError SW6001."""
+        try:
+            self._listener = socket.create_server((host, port), backlog=64)
+        except OSError as error:
+            raise LocalError("SW6001", f"{host}:{port}: {error.strerror}") from None
+        threading.Thread(target=self._accept, name="accept", daemon=True).start()
+        bound: int = self._listener.getsockname()[1]
+        return bound
+
+    def close(self) -> None:
+        """Stop listening and drop all connections."""
+        with self._changed:
+            self._closed = True
+            connections = list(self._open)
+            self._changed.notify_all()
+        if self._listener:
+            # Closing alone does not wake a thread that sits in accept().
+            _shut(self._listener)
+            self._listener.close()
+        for sock in connections:
+            _shut(sock)
+
+    def offer(self, exchange: Exchange | None) -> None:
+        """From now on members are let into `exchange`, and into no other."""
+        with self._changed:
+            self._exchange = exchange
+            self._changed.notify_all()
+
+    def keep(self, decided: Decided | None) -> None:
+        """From now on `fetch` is answered from `decided`."""
+        with self._changed:
+            self._decided = decided
+
+    # ------------------------------------------------------------ connections
+
+    def _accept(self) -> None:
+        assert self._listener
+        while not self._closed:
+            try:
+                sock, address = self._listener.accept()
+            except OSError as error:
+                if self._closed:
+                    return
+                log.warning("accept failed: %s", error)
+                time.sleep(0.1)  # out of file descriptors: give others the time to return some
+                continue
+            with self._changed:
+                full = len(self._open) >= CONNECTIONS or self._closed
+                if not full:
+                    self._open.add(sock)
+            if full:
+                sock.close()
+                continue
+            threading.Thread(
+                target=self._connection, args=(sock, address[0]), name="from", daemon=True
+            ).start()
+
+    def _connection(self, plain: socket.socket, address: str) -> None:
+        sock: socket.socket = plain
+        try:
+            secure = prepare_accepted(plain, self._context)
+            with self._changed:
+                self._open.discard(plain)
+                self._open.add(secure)
+                sock = secure
+                if self._closed:
+                    return
+            peer = check_peer(secure, self._identity.trust, {Role.SL})
+            channel = Channel(secure)
+            while self._converse(channel, peer.fingerprint):
+                secure.settimeout(IDLE)
+        except ConnectionGone as fault:
+            log.debug("%s: %s", address, fault.cause)
+        except RemoteError as fault:
+            self._tell(address, str(fault))
+        except (OSError, ValueError) as error:
+            self._tell(address, f"no TLS connection: {error}")
+        finally:
+            with self._changed:
+                self._open.discard(sock)
+                self._open.discard(plain)
+            sock.close()
+
+    def _tell(self, address: str, text: str) -> None:
+        now = time.monotonic()
+        with self._changed:
+            if now - self._told.get(address, -QUIET) < QUIET or self._closed:
+                return
+            if len(self._told) > 1000:
+                self._told.clear()
+            self._told[address] = now
+        log.warning("turned away a connection from %s: %s", address, text)
+
+    # ---------------------------------------------------------- conversations
+
+    def _converse(self, channel: Channel, fingerprint: str) -> bool:
+        """Hold one conversation; False when the peer closed instead of starting one."""
+        hello = channel.expect_json(Kind.HELLO)
+        channel.sock.settimeout(HANDSHAKE)
+        contract, uid = hello.get("contract"), hello.get("uid")
+        if hello.get("protocol") != PROTOCOL:
+            refuse(channel, "protocol", f"this learner speaks protocol {PROTOCOL}")
+            return False
+        if not isinstance(contract, str) or not isinstance(uid, str):
+            raise WireError("HELLO without contract or uid")
+        if self._door(contract, uid) != fingerprint:
+            refuse(channel, "not-a-member", f"{uid[:64]} is no member with this certificate here")
+            return True
+        if hello.get("want") == "merge":
+            self._merge(channel, hello, contract, uid)
+        elif hello.get("want") == "fetch":
+            self._fetch(channel, hello, contract, uid)
+        else:
+            raise WireError("HELLO wants neither merge nor fetch")
+        return True
+
+    def _merge(self, channel: Channel, hello: dict[str, Any], contract: str, uid: str) -> None:
+        number, attempt = hello.get("round"), hello.get("attempt")
+        if not isinstance(number, int) or not isinstance(attempt, int):
+            raise WireError("HELLO without round or attempt")
+        key = Key(contract, number, attempt)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._reached(key), JOIN)
+            exchange = self._exchange
+        if exchange is None or exchange.key < key:
+            refuse(channel, "not-yet", "this learner has not seen the start of that attempt")
+        elif exchange.key != key:
+            refuse(channel, "superseded", f"this learner is at {tuple(exchange.key)}")
+        else:
+            exchange.serve(channel, uid)
+
+    def _reached(self, key: Key) -> bool:
+        return self._exchange is not None and self._exchange.key >= key
+
+    def _fetch(self, channel: Channel, hello: dict[str, Any], contract: str, uid: str) -> None:
+        with self._changed:
+            decided = self._decided
+        if decided is None or (contract, decided.digest.hex()) != (
+            decided.contract,
+            hello.get("digest"),
+        ):
+            refuse(channel, "not-here", "this learner does not hold that model")
+            return
+        serve_fetch(channel, decided, lambda: self._decided is decided)
+        self.fetched_by.add(uid)
+
+
+def refuse(channel: Channel, reason: str, text: str) -> None:
+    """Answer a HELLO with no."""
+    channel.send_json(Kind.ANSWER, {"ok": False, "reason": reason, "text": text})
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        return  # not connected any more
