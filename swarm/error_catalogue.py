@@ -141,6 +141,78 @@ CATALOGUE: dict[str, Entry] = {
         "the data directory is in use by another process",
         "stop the other network node, or give this one a SWARM_DATA_DIR of its own",
     ),
+    "SW4001": Entry(
+        "a transaction cannot be in the next block",
+        "send it anew: with a fresh id, to the right swarm, expiring within 2000 heights",
+    ),
+    "SW4002": Entry("malformed arguments of an operation", "correct the argument that is named"),
+    "SW4003": Entry("unknown operation", "run the same version on all nodes"),
+    "SW4004": Entry(
+        "the role of the certificate does not allow this",
+        "use the certificate of the component that the operation is for",
+    ),
+    "SW4005": Entry(
+        "a node of another certificate", "act only for nodes that your own certificate enrolled"
+    ),
+    "SW4006": Entry(
+        "a bound of the ledger is reached", "stop or remove what is not needed, then try again"
+    ),
+    "SW4010": Entry("a node that is not enrolled", "enroll it first; see LIST NODES"),
+    "SW4011": Entry("a peer id that another node has", "give each SN a certificate of its own"),
+    "SW4012": Entry("only validators may do this", "send it through an SN that is a validator"),
+    "SW4013": Entry("not a CA certificate", "give one certificate in DER form"),
+    "SW4020": Entry("there is no such task", "see LIST TASKS"),
+    "SW4021": Entry("a task of this name exists", "choose another name; they are never free again"),
+    "SW4022": Entry("the task is finalized", "create a new task under another name"),
+    "SW4023": Entry("the task, or its prerequisite, is not finalized", "FINALIZE TASK first"),
+    "SW4024": Entry("the task belongs to another organisation", "create one of your own"),
+    "SW4025": Entry("the task cannot be executed", "assign another task"),
+    "SW4030": Entry("there is no such taskrunner", "see LIST TASKRUNNERS"),
+    "SW4031": Entry("a taskrunner of this name exists", "use it, or choose another name"),
+    "SW4032": Entry("the taskrunner is not idle", "wait for it to end, then RESET TASKRUNNER"),
+    "SW4033": Entry(
+        "a report about an assignment that is over", "nothing; the taskrunner has moved on"
+    ),
+    "SW4034": Entry("enough operators take part already", "nothing; the next task is for you"),
+    "SW4035": Entry(
+        "the operator cannot take part in this task",
+        "check taskrunner and nodes in its profile, and the target of the assignment",
+    ),
+    "SW4036": Entry("the operator or pair has not enrolled for this task", "enroll first"),
+    "SW4037": Entry("a peer's status cannot change that way", "report statuses in order"),
+    "SW4038": Entry(
+        "no operator that could do it listens on the taskrunner",
+        "start a SWOP with this taskrunner in its profile; see LIST NODES",
+    ),
+    "SW4040": Entry("there is no such contract", "CREATE CONTRACT first; see LIST CONTRACTS"),
+    "SW4041": Entry("a contract of this name exists", "use it, or choose another name"),
+    "SW4042": Entry(
+        "rules that differ from the contract's",
+        "give the same values in all programs, or RESET CONTRACT and start all again",
+    ),
+    "SW4043": Entry("the learner is not in the contract", "enroll in it first"),
+    "SW4044": Entry("the learner was lost or has left", "enroll again"),
+    "SW4050": Entry("the training is over", "RESET CONTRACT before the next training"),
+    "SW4051": Entry("a statement about another round", "read the contract's record again"),
+    "SW4052": Entry("the roster is closed", "take part in the next round"),
+    "SW4053": Entry(
+        "the learner does not hold the last decided model", "fetch it, then check in again"
+    ),
+    "SW4054": Entry(
+        "a model of another shape", "train the same model everywhere, or use another contract"
+    ),
+    "SW4055": Entry("a second check-in with other values", "enroll again to replace the first"),
+    "SW4056": Entry("a weight of 0", "give a weight, or checkinModelOnTrainEnd='inactive'"),
+    "SW4057": Entry("the roster cannot be closed yet", "wait for more check-ins"),
+    "SW4058": Entry("a statement about another attempt", "read the contract's record again"),
+    "SW4059": Entry("the learner is not in the roster", "take part in the next round"),
+    "SW4060": Entry(
+        "a result that differs from the decided one", "fetch the decided model, and use that"
+    ),
+    "SW4061": Entry(
+        "a lost learner reported by one that cannot", "nothing; its parent or validators will"
+    ),
+    "SW4062": Entry("a suspicion that cannot be", "suspect other members of the roster only"),
     "SW5001": Entry(
         "no network node answers",
         "check host, port and firewall, and that run-sn has logged its ready line",

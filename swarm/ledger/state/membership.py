@@ -1,0 +1,197 @@
+"""Membership: which components take part, and which SNs vote.
+
+A node's uid is derived from its certificate and its announced name, so nobody can speak for, or
+take the place of, another. SNs have one node a certificate; SWOPs and SLs may have several.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swarm.identity import Role, node_uid
+from swarm.ledger.state import args as a
+from swarm.ledger.state import authorities, rounds, taskrunners
+from swarm.ledger.state.draft import MAX_VALIDATORS, Context, Draft, validators
+from swarm.ledger.state.operation import FULL, NOT_YOURS, UNKNOWN_NODE, Operation, created_by
+from swarm.ledger.state.records import Node
+from swarm.ledger.state.transitions import Transition, Transitions
+from swarm.ledger.state.verdict import Refused
+
+# A host that starts a fresh learner, under a fresh name, for every training must not run out of
+# places: its own oldest unused node gives way. Others are never touched.
+MAX_NODES_PER_CERTIFICATE = 64
+MAX_NODES_PER_ORGANISATION = 1024
+MAX_PAIRS = 64
+
+TRANSITIONS = Transitions(
+    "Node",
+    "absent",
+    (
+        Transition("absent", "node.enroll", "active", "a component joins"),
+        Transition("active", "node.enroll", "active", "the same certificate updates the record"),
+        Transition("inactive", "node.enroll", "active", "it returns"),
+        Transition("active", "node.leave", "inactive", "it leaves in order"),
+        Transition("inactive", "node.leave", "inactive", "it had left already"),
+        Transition(
+            "inactive", "displaced", "absent", "its certificate needs the place for a new name"
+        ),
+        Transition(
+            "active", "displaced", "absent", "the same, when it is part of no training and no task"
+        ),
+    ),
+)
+
+NODE_NAME = a.text(0, 128)
+
+ENROLL = {
+    "uid_name": NODE_NAME,
+    "type": a.one_of("SENTINEL", "SN", "SWOP", "SL"),
+    "host": a.either(a.HOST, a.EMPTY),
+    "port": a.PORT,
+    "p2p": a.list_of(a.text(1, 256), 16),
+    "peer_id": a.either(a.pattern("[A-Za-z0-9]{1,128}", "a peer id"), a.EMPTY),
+    "parent": a.either(a.UID, a.EMPTY),
+    "validator": a.FLAG,
+    "runner": a.either(a.NAME, a.EMPTY),
+    "pairs": a.integer(0, MAX_PAIRS),
+    "contract": a.either(a.NAME, a.EMPTY),
+    "version": a.text(0, 64),
+    "name": a.optional(NODE_NAME),
+}
+
+
+def _role_of(kind: str) -> Role:
+    return Role.SN if kind in ("SENTINEL", "SN") else Role(kind)
+
+
+def _state_of(node: Node | None) -> str:
+    if node is None:
+        return "absent"
+    return "active" if node["active"] else "inactive"
+
+
+def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Create or update the sender's own node."""
+    sender, kind = context.sender, args["type"]
+    if sender.role != _role_of(kind):
+        raise Refused("SW4004", f"a certificate of role {sender.role} cannot enroll as {kind}")
+    is_sn = sender.role == Role.SN
+    if is_sn == bool(args["uid_name"]):
+        raise Refused(a.MALFORMED, "uid_name is empty for an SN and given for all others")
+    uid = node_uid(sender.fingerprint, args["uid_name"])
+    before = draft.node(uid)
+    kind = _kind(kind, before)
+    _check_links(draft, args, uid, is_sn)
+    if before is None:
+        _make_room(draft, context)
+    TRANSITIONS.step(_state_of(before), "node.enroll")
+    votes = _may_vote(draft, uid, before, is_sn and args["validator"])
+    node = Node(
+        uid=uid,
+        type=kind,
+        name=_sn_name(context, args) if is_sn else args["uid_name"],
+        organisation=sender.organisation,
+        fingerprint=sender.fingerprint,
+        public_key=sender.public_key_der,
+        host=args["host"],
+        port=args["port"],
+        p2p=args["p2p"],
+        peer_id=args["peer_id"],
+        parent=args["parent"],
+        validator=votes,
+        active=True,
+        runner=args["runner"] if kind == "SWOP" else "",
+        pairs=args["pairs"] if kind == "SWOP" else 0,
+        contract=args["contract"] if kind == "SL" else "",
+        joined=before["joined"] if before else context.header.height,
+        version=args["version"],
+    )
+    draft.put("nodes", uid, node)
+    if before is not None and before["validator"] and not votes:
+        authorities.recount(draft)
+    return {"uid": uid, "validator": votes}
+
+
+def _kind(asked: str, before: Node | None) -> str:
+    # The sentinel is the node of the genesis; nobody becomes one later, and it stays one.
+    if before is not None and before["type"] == "SENTINEL":
+        return "SENTINEL"
+    return "SN" if asked == "SENTINEL" else asked
+
+
+def _sn_name(context: Context, args: dict[str, Any]) -> str:
+    """Its container's name if it told one, else the common name of its certificate."""
+    name: str = args.get("name", "") or context.sender.common_name
+    return "" if NODE_NAME.problem(name) else name
+
+
+def _check_links(draft: Draft, args: dict[str, Any], uid: str, is_sn: bool) -> None:
+    if args["parent"]:
+        parent = draft.node(args["parent"])
+        if parent is None or parent["type"] not in ("SENTINEL", "SN"):
+            raise Refused(UNKNOWN_NODE, f"the parent {args['parent']} is not an enrolled SN")
+    if not is_sn:
+        return
+    for other, record in draft.items("nodes"):
+        if args["peer_id"] and record["peer_id"] == args["peer_id"] and other != uid:
+            raise Refused("SW4011", f"peer id {args['peer_id']} belongs to node {other}")
+
+
+def _may_vote(draft: Draft, uid: str, before: Node | None, asked: bool) -> bool:
+    """Whether the node votes from the next block on."""
+    others = [validator.uid for validator in validators(draft) if validator.uid != uid]
+    if not asked:
+        return before is not None and before["validator"] and not others  # the last one stays
+    return len(others) < MAX_VALIDATORS
+
+
+def _make_room(draft: Draft, context: Context) -> None:
+    """Refuse when the sender's organisation has too many nodes; displace one of the sender's own
+    when its certificate has."""
+    sender = context.sender
+    if created_by(draft, "nodes", sender.organisation) >= MAX_NODES_PER_ORGANISATION:
+        raise Refused(FULL, f"your organisation has {MAX_NODES_PER_ORGANISATION} nodes already")
+    own = [
+        (record["active"], record["joined"], uid)
+        for uid, record in draft.items("nodes")
+        if record["fingerprint"] == sender.fingerprint
+    ]
+    if len(own) < MAX_NODES_PER_CERTIFICATE:
+        return
+    busy = rounds.busy_members(draft) | taskrunners.busy_operators(draft)
+    free = sorted(entry for entry in own if entry[2] not in busy)
+    if not free:
+        raise Refused(FULL, f"your certificate has {len(own)} nodes, all of them in use")
+    active, _, uid = free[0]
+    TRANSITIONS.step("active" if active else "inactive", "displaced")
+    draft.delete("nodes", uid)
+
+
+def leave(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Take the sender's node out: of the votes, of its contracts and of its taskrunner."""
+    uid = args["uid"]
+    node = draft.edit_node(uid)
+    if node is None:
+        raise Refused(UNKNOWN_NODE, f"no node {uid} has enrolled")
+    if node["fingerprint"] != context.sender.fingerprint:
+        raise Refused(NOT_YOURS, f"node {uid} belongs to another certificate")
+    if node["validator"] and len(validators(draft)) == 1:
+        return {"stays": True}  # without a validator no block could ever follow
+    TRANSITIONS.step(_state_of(node), "node.leave")
+    was_validator, was_active = node["validator"], node["active"]
+    node["validator"] = node["active"] = False
+    if was_validator:
+        authorities.recount(draft)
+    if was_active and node["type"] == "SL":
+        rounds.leave_everywhere(draft, context, uid)
+    if was_active and node["type"] == "SWOP":
+        taskrunners.operator_left(draft, context, uid)
+    return {"stays": False}
+
+
+MEMBERS = frozenset({Role.SN, Role.SL, Role.SWOP})
+
+OPERATIONS = (
+    Operation("node.enroll", MEMBERS, ENROLL, enroll, "create or update one's own node"),
+    Operation("node.leave", MEMBERS, {"uid": a.UID}, leave, "leave in order"),
+)
