@@ -312,7 +312,9 @@ class Profile(Strict):
     dns: Annotated[TextList, BeforeValidator(_null_is_empty)] = Field(
         default_factory=list, description="name servers of the containers"
     )
-    nodes: Annotated[list[NodeItem], Field(min_length=1)] = Field(description="the pairs")
+    nodes: Annotated[list[NodeItem], Field(min_length=1, max_length=64)] = Field(
+        description="the pairs"
+    )
 
     @model_validator(mode="after")
     def _pairs_do_not_collide(self) -> Profile:
@@ -398,6 +400,7 @@ EXPECTED = {
     "less_than_equal": "a number of at most {le}",
     "list_type": "a list",
     "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
     "model_type": "`key: value` lines",
     "dict_type": "`key: value` lines",
     "bool_parsing": "true or false",

@@ -1,0 +1,386 @@
+"""The DOCKER runtime: pairs as containers, through the engine's API.
+
+The operator may itself run in a container that has the engine's socket: all paths of profile and
+task are paths of the host, which the engine resolves, so nothing here touches them as files.
+
+Least privilege: an SL gets no capability at all and cannot gain privileges; it needs none. (As user
+root it keeps DAC_OVERRIDE, without which root cannot read a private key of another user.) An ML
+cannot gain privileges either, unless its profile asks for devices in a way that needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.types import DeviceRequest
+from docker.types import Mount as EngineMount
+
+from swarm.errors import LocalError
+from swop.plan import (
+    LABEL_INDEX,
+    LABEL_NODE,
+    LABEL_OPERATION,
+    LABEL_ROLE,
+    LINK_DIRECTORY,
+    Mount,
+    Program,
+)
+from swop.profile import MountType
+from swop.runtime import (
+    STOP_GRACE,
+    BuildRequest,
+    Found,
+    RunState,
+    RunStatus,
+    bounded_tail,
+)
+
+CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run-swop
+BUILD_SECONDS = 3600
+DOCKERFILE = "swarm-task.Dockerfile"
+LABEL_LINK = "swarm.link"
+
+
+def own_image(environment_image: str, info_file: Path, default: str) -> str:
+    """The image of the operator itself, which also runs the learners.
+
+    An explicit choice wins; then what run-swop wrote (container id, image name, image id, one a
+    line); then the default of this version.
+    """
+    if environment_image:
+        return environment_image
+    try:
+        lines = info_file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return default
+    return next((line.strip() for line in (*lines[2:3], *lines[1:2]) if line.strip()), default)
+
+
+class DockerRuntime:
+    """Runs pairs on the engine that the environment names (DOCKER_HOST, or the usual socket)."""
+
+    def __init__(self, uid: str, image: str) -> None:
+        self.uid = uid
+        self.image = image
+        try:
+            self._engine = docker.from_env(timeout=60)
+        except DockerException as error:
+            raise LocalError("SW7006", f"no Docker engine: {_text(error)}") from error
+
+    # ------------------------------------------------------------------ images
+
+    def check(self) -> str:
+        with _translated("SW7006", "the Docker engine"):
+            version = self._engine.version()["Version"]
+            if not self.has_image(self.image):
+                raise LocalError("SW7009", f"image {self.image} of the learners is missing")
+        return f"Docker {version}, learners from {self.image}"
+
+    def has_image(self, name: str) -> bool:
+        try:
+            self._engine.images.get(name)
+        except ImageNotFound:
+            return False
+        return True
+
+    def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:
+        progress("Docker Build Args and context Created")
+        with _translated("SW7010", f"image {request.outcome}"):
+            context = self._context(request)
+            progress("Task Startup : created build prerequisites")
+            # Long steps say nothing for minutes, so the build has a connection with its own limit.
+            engine = docker.from_env(timeout=BUILD_SECONDS)
+            try:
+                progress("Build thread has started")
+                self._run_build(engine, request, context)
+            finally:
+                engine.close()
+        return f"Build Task Completed : image {request.outcome}"
+
+    def _run_build(self, engine: Any, request: BuildRequest, context: bytes) -> None:
+        lines: list[str] = []
+        for item in engine.api.build(
+            fileobj=io.BytesIO(context),
+            custom_context=True,
+            dockerfile=DOCKERFILE,
+            tag=request.outcome,
+            buildargs=dict(request.proxies),
+            rm=True,
+            forcerm=True,  # else the container of a failed step stays
+            decode=True,
+        ):
+            if "error" in item:
+                tail = bounded_tail("".join(lines), 1200)
+                cause = f"{str(item['error'])[:600]}; last lines of the build: {tail}"
+                raise LocalError("SW7010", f"image {request.outcome}: {cause}")
+            lines.append(str(item.get("stream", "")))
+            del lines[:-100]
+
+    def _context(self, request: BuildRequest) -> bytes:
+        """The build context: the files of the context volume and the Dockerfile of the steps."""
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as context:
+            if request.context_volume:
+                self._copy_volume(request.context_volume, context)
+            dockerfile = "\n".join(request.steps).encode() + b"\n"
+            member = tarfile.TarInfo(DOCKERFILE)
+            member.size = len(dockerfile)
+            context.addfile(member, io.BytesIO(dockerfile))
+        return stream.getvalue()
+
+    def _copy_volume(self, volume: str, context: tarfile.TarFile) -> None:
+        """Read a volume through a container that is created, and never started."""
+        try:
+            self._engine.volumes.get(volume)
+        except NotFound as error:
+            cause = f"the volume {volume} of BuildContext does not exist on this host"
+            raise LocalError("SW7007", cause) from error
+        helper = self._engine.containers.create(
+            self.image,
+            ["true"],
+            mounts=[EngineMount("/data", volume, type="volume", read_only=True)],
+            labels={LABEL_NODE: self.uid, LABEL_ROLE: "HELPER"},
+        )
+        try:
+            chunks, _ = helper.get_archive("/data/.")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as content:
+                for member in content:
+                    context.addfile(member, content.extractfile(member) if member.isreg() else None)
+        finally:
+            helper.remove(force=True)
+
+    # ------------------------------------------------------------------ programs
+
+    def start(self, program: Program) -> None:
+        with _translated("SW7011", program.name):
+            container = self._find(program.name)
+            if container is None:
+                container = self._create(program)
+            if container.status == "created":
+                container.start()
+
+    def _create(self, program: Program) -> Container:
+        image = program.image or self.image
+        if not self.has_image(image):
+            raise LocalError("SW7009", f"{program.name}: image {image} is not on this host")
+        labels = {**program.labels, LABEL_LINK: program.link}
+        # Made beforehand so that it carries our labels; the SL's image gives it its open mode.
+        self._engine.volumes.create(program.link, labels={LABEL_NODE: self.uid})
+        mounts = [_mount(mount) for mount in program.mounts]
+        mounts.append(EngineMount(LINK_DIRECTORY, program.link, type="volume"))
+        try:
+            return self._engine.containers.create(
+                image,
+                list(program.command),
+                name=program.name,
+                entrypoint=list(program.entrypoint),
+                environment=dict(program.environment),
+                mounts=mounts,
+                labels=labels,
+                working_dir=program.workdir,
+                init=True,  # reaps, and passes signals on to programs that have no handler
+                **self._placement(program),
+                **_privileges(program),
+            )
+        except APIError as error:
+            if "bind source path does not exist" in _text(error):
+                raise LocalError("SW7007", f"{program.name}: {_text(error)}") from error
+            raise
+
+    def _placement(self, program: Program) -> dict[str, Any]:
+        """User, host name, network and ports, as far as they are given."""
+        found: dict[str, Any] = {}
+        if program.user:
+            found["user"] = program.user
+        if program.hostname:
+            found["hostname"] = program.hostname
+        if program.dns:
+            found["dns"] = list(program.dns)
+        if program.published:
+            host_port, inside = program.published
+            found["ports"] = {f"{inside}/tcp": host_port}
+        if program.network:
+            found["network"] = program.network
+            # The host name as an alias: engines resolve aliases, and no bare host names.
+            endpoint = self._engine.api.create_endpoint_config(
+                aliases=[program.hostname] if program.hostname else None,
+                ipv4_address=program.address or None,
+            )
+            found["networking_config"] = {program.network: endpoint}
+        return found
+
+    def status(self, name: str) -> RunStatus:
+        with _translated("SW7006", name):
+            container = self._find(name)
+            if container is None:
+                return RunStatus(RunState.MISSING)
+            state = container.attrs["State"]
+            if state["Status"] == "created":
+                return RunStatus(RunState.CREATED)
+            if state["Status"] in ("exited", "dead"):
+                note = "out of memory" if state.get("OOMKilled") else str(state.get("Error", ""))
+                return RunStatus(RunState.EXITED, int(state["ExitCode"]), note[:300])
+            return RunStatus(RunState.RUNNING)
+
+    def log_tail(self, name: str) -> str:
+        with _translated("SW7006", name):
+            container = self._find(name)
+            if container is None:
+                return ""
+            output: bytes = container.logs(tail=60)
+            return bounded_tail(output.decode("utf-8", "replace"))
+
+    def stop(self, names: Sequence[str], grace: float = STOP_GRACE) -> None:
+        def stop_one(name: str) -> None:
+            with _translated("SW7006", name):
+                container = self._find(name)
+                if container is not None and container.status in ("running", "restarting"):
+                    container.stop(timeout=max(1, round(grace)))
+
+        _for_each(stop_one, names)
+
+    def remove(self, names: Sequence[str]) -> None:
+        links: set[str] = set()
+
+        def remove_one(name: str) -> None:
+            with _translated("SW7006", name):
+                container = self._find(name)
+                if container is not None:
+                    links.add(container.labels.get(LABEL_LINK, ""))
+                    container.remove(force=True, v=True)
+
+        _for_each(remove_one, names)
+        for link in sorted(links - {""}):
+            self._remove_volume(link)
+
+    def _remove_volume(self, name: str) -> None:
+        """Remove a link volume, unless the other member of the pair still refers to it."""
+        with _translated("SW7006", name):
+            try:
+                self._engine.volumes.get(name).remove()
+            except NotFound:
+                return
+            except APIError as error:
+                if error.status_code != 409:
+                    raise
+
+    def adopt(self) -> list[Found]:
+        found = []
+        with _translated("SW7006", "the Docker engine"):
+            mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL_NODE}={self.uid}"}
+            for container in self._engine.containers.list(all=True, filters=mine):
+                labels = container.labels
+                if labels.get(LABEL_ROLE) not in ("SL", "ML"):
+                    container.remove(force=True)  # a helper of an interrupted build
+                    continue
+                found.append(
+                    Found(
+                        name=str(container.name),
+                        role=labels[LABEL_ROLE],
+                        operation=labels.get(LABEL_OPERATION, ""),
+                        index=int(labels.get(LABEL_INDEX, "0")),
+                        link=labels.get(LABEL_LINK, ""),
+                    )
+                )
+            used = {item.link for item in found}
+            for volume in self._engine.volumes.list(filters=mine):
+                if volume.name not in used:
+                    self._remove_volume(str(volume.name))
+        return found
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _find(self, name: str) -> Container | None:
+        try:
+            return self._engine.containers.get(name)
+        except NotFound:
+            return None
+
+
+def _mount(mount: Mount) -> EngineMount:
+    """A mount of the strict kind: a missing source is an error, not a new empty directory."""
+    if mount.kind is MountType.BIND:
+        return EngineMount(mount.target, mount.source, type="bind", read_only=mount.read_only)
+    return EngineMount(mount.target, mount.source, type="volume", read_only=mount.read_only)
+
+
+def _privileges(program: Program) -> dict[str, Any]:
+    """Capabilities, security options and devices of a container."""
+    if program.role == "SL":
+        runs_as_root = program.user.split(":")[0] in ("", "0")
+        return {
+            "cap_drop": ["ALL"],
+            "cap_add": ["DAC_OVERRIDE"] if runs_as_root else [],
+            "security_opt": ["no-new-privileges"],
+        }
+    options = program.options
+    if options is None:
+        return {"security_opt": ["no-new-privileges"]}
+    found: dict[str, Any] = {"privileged": options.privileged}
+    guard = [] if options.privileged else ["no-new-privileges"]
+    found["security_opt"] = [*options.security_opt, *guard]
+    if options.device:
+        found["devices"] = [_device(name) for name in options.device]
+    if options.gpus is not None:
+        found["device_requests"] = [gpu_request(options.gpus)]
+    optional = {
+        "ipc_mode": options.ipc,
+        "shm_size": options.shm_size,
+        "group_add": options.group_add,
+        "cap_add": options.cap_add,
+    }
+    return {**found, **{key: value for key, value in optional.items() if value}}
+
+
+def _device(name: str) -> str:
+    """`/dev/x`, `/dev/x:/dev/y` or the full form, as the engine wants it."""
+    parts = name.split(":")
+    return ":".join((parts[0], parts[1] if len(parts) > 1 else parts[0], *(parts[2:] or ["rwm"])))
+
+
+def gpu_request(value: str | int) -> DeviceRequest:
+    """The `gpus` option: "all", a number, or "device=3,5"."""
+    text = str(value).strip().strip('"')
+    if text.startswith("device="):
+        ids = [part.strip() for part in text[len("device=") :].split(",") if part.strip()]
+        return DeviceRequest(device_ids=ids, capabilities=[["gpu"]])
+    if text != "all" and not text.isdigit():
+        raise LocalError(
+            "SW7011", f'usrcontaineropts.gpus: expected "all", a number or "device=…", found {text}'
+        )
+    return DeviceRequest(count=-1 if text == "all" else int(text), capabilities=[["gpu"]])
+
+
+def _for_each(act: Callable[[str], None], names: Sequence[str]) -> None:
+    """Act on all names at once; the first error is raised when all are done."""
+    if not names:
+        return
+    with ThreadPoolExecutor(max_workers=min(8, len(names))) as pool:
+        for future in [pool.submit(act, name) for name in names]:
+            future.result()
+
+
+@contextmanager
+def _translated(code: str, what: str) -> Iterator[None]:
+    """Turn what the engine's library raises into a LocalError, with its text bounded."""
+    try:
+        yield
+    except (DockerException, requests.RequestException) as error:
+        raise LocalError(code, f"{what}: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    """An engine's explanation on one line."""
+    raw = error.explanation if isinstance(error, APIError) and error.explanation else error
+    return " ".join(str(raw).split())[:600]

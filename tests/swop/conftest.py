@@ -1,0 +1,57 @@
+"""Both runtimes behind one fixture: each conformance test runs with PROCESS and with DOCKER."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swop.docker_runtime import DockerRuntime
+from swop.process_runtime import ProcessRuntime
+from swop.runtime import BuildRequest, Runtime
+from tests.engine import images
+from tests.swop.programs import IMAGE
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine with the base image; skips, loudly, when it cannot be had."""
+    reason = images.base()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=["PROCESS", pytest.param("DOCKER", marks=pytest.mark.docker)])
+def make_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[object]:
+    """A function that makes the operator's runtime, and makes it again as after a restart."""
+    made: list[Runtime] = []
+    uid = uuid.uuid4().hex
+
+    def make() -> Runtime:
+        runtime: Runtime
+        if request.param == "DOCKER":
+            request.getfixturevalue("engine")
+            runtime = DockerRuntime(uid, images.BASE)
+        else:
+            runtime = ProcessRuntime(uid, tmp_path / "data")
+        made.append(runtime)
+        return runtime
+
+    yield make
+    for runtime in made:
+        names = [found.name for found in runtime.adopt()]
+        runtime.stop(names, 1.0)
+        runtime.remove(names)
+        runtime.close()
+
+
+@pytest.fixture
+def runtime(make_runtime) -> Runtime:
+    """A runtime with the image of the tests' programs."""
+    found: Runtime = make_runtime()
+    steps = (f"FROM {images.BASE}", "LABEL swarm.test=1")
+    if not found.has_image(IMAGE):
+        found.build(BuildRequest(IMAGE, steps, None, {}), lambda _: None)
+    return found
