@@ -41,7 +41,7 @@ from swarm.ledger.transaction import MAX_TRANSACTION, SignedTransaction
 
 PROTOCOL = 1
 # The tables that are shown; transaction ids are nobody's business.
-TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "meta")
+TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "schemas", "meta")
 MAX_WATCHED = 64  # records in one event stream
 MAX_DRAIN = 1 << 20  # bytes of a too large body that are read, so that the client sees the answer
 BODY_LIMIT = 10.0  # seconds for a body to arrive
@@ -380,7 +380,7 @@ def _because(reason: str) -> str:
 
 
 # Refusals of the ledger that say nothing about the transaction itself: it may be sent again.
-_TRANSIENT = frozenset[str]()
+_TRANSIENT = frozenset({"SW3007", "SW3008"})
 
 
 def _status_of(fault: RemoteError) -> int:

@@ -38,7 +38,7 @@ LEARN_EVERY = 30.0  # seconds between two looks for further SNs
 MAX_ENDPOINTS = 32
 SUBMIT_PATIENCE = 60.0  # seconds in which `submit` tries again by itself
 PAUSE_FIRST, PAUSE_MOST = 0.1, 2.0  # seconds between two rounds through all SNs
-EXPIRED = "SW3102"  # the transaction's height of expiry has passed
+NOT_INCLUDABLE = "SW3006"  # expired, of another network, or its id is used up
 
 
 class ApiClient:
@@ -122,10 +122,11 @@ class ApiClient:
         """Return the SN's status: height, digest, validators, peers, what it waits for."""
         status = self._object("/v1/status")
         try:
-            self._chain = bytes.fromhex(status["chain"])
-            self._height = max(self._height, int(status["height"]))
+            chain, height = bytes.fromhex(status["chain"]), int(status["height"])
         except (KeyError, TypeError, ValueError) as fault:
             raise RemoteError("SW5004", f"status without chain or height: {fault!r}") from fault
+        self._height = max(self._height, height) if chain == self._chain else height
+        self._chain = chain
         return status
 
     def presence(self) -> dict[str, float]:
@@ -167,21 +168,16 @@ class ApiClient:
         have no quorum for so long; SW5001 when none answers.
         """
         end = time.monotonic() + patience
-        sent = self._signed(op, args)
-        resigned = False
-        while True:
-            answer = self._post(sent, end)
-            if answer.status == 200:
-                return self._verdict(op, answer)
-            code = code_of(answer)
-            if answer.status == 400 and code == EXPIRED and not resigned:
-                # Our idea of the height was stale. Never included so far, never includable again:
-                # a new transaction cannot do the work twice.
-                resigned = True
-                self.status()
-                sent = self._signed(op, args)
-                continue
-            raise RemoteError(known_code(code, "SW5006"), f"{op}: {answer.text}")
+        answer = self._post(self._signed(op, args), end)
+        if answer.status == 400 and code_of(answer) == NOT_INCLUDABLE:
+            # Our idea of the height, or of the network, was stale. When nothing had been sent
+            # before, a new transaction cannot do the work twice.
+            self.status()
+            if not answer.repeated:
+                answer = self._post(self._signed(op, args), end)
+        if answer.status == 200:
+            return self._verdict(op, answer)
+        raise RemoteError(known_code(code_of(answer), "SW5006"), f"{op}: {answer.text}")
 
     def _signed(self, op: str, args: Mapping[str, Any]) -> bytes:
         if not self._chain:
@@ -192,6 +188,7 @@ class ApiClient:
     def _post(self, body: bytes, end: float) -> Answer:
         """Post the same bytes until an SN has judged them or `end` has passed."""
         pause = PAUSE_FIRST
+        repeated = False
         while True:
             wait = max(1.0, min(self._timeout - 2.0, end - time.monotonic()))
             try:
@@ -209,9 +206,10 @@ class ApiClient:
                     raise
             else:
                 if answer.status != 503:
-                    return answer
+                    return answer._replace(repeated=repeated or answer.repeated)
                 if time.monotonic() + pause >= end:
                     raise RemoteError("SW5005", answer.text)
+            repeated = True
             if self._closed.wait(pause):
                 raise RemoteError("SW5001", "the client was closed meanwhile")
             pause = min(2 * pause, PAUSE_MOST)
@@ -309,7 +307,7 @@ class ApiClient:
             self._first = transport.endpoint
             if path != _NODES:
                 self._maybe_learn()
-            return answer
+            return answer._replace(repeated=True) if faults or busy else answer
         if busy is not None:
             return busy
         raise _most_telling(faults)

@@ -46,11 +46,15 @@ _CERTIFICATE_ALERTS = {
 
 
 class Answer(NamedTuple):
-    """Status and JSON value of one exchange."""
+    """Status and JSON value of one exchange.
+
+    `repeated`: an earlier attempt failed, and may have had its effect nevertheless.
+    """
 
     status: int
     value: Any
     text: str
+    repeated: bool = False
 
 
 def code_of(answer: Answer) -> str:
@@ -93,6 +97,7 @@ class Transport:
         the server is not an SN that we trust.
         """
         limit = timeout or self._timeout
+        repeated = False
         kept = self._take()
         if kept is not None:
             try:
@@ -101,9 +106,11 @@ class Transport:
                 kept.close()
                 if isinstance(fault, TimeoutError):
                     raise self._failure(fault) from fault
+                repeated = True
         fresh = self.connect(limit)
         try:
-            return self._converse(fresh, method, path, body, headers or {}, limit)
+            answer = self._converse(fresh, method, path, body, headers or {}, limit)
+            return answer._replace(repeated=repeated)
         except (OSError, http.client.HTTPException) as fault:
             fresh.close()
             raise self._failure(fault) from fault

@@ -1,0 +1,94 @@
+"""The settings of a network node, from its environment.
+
+`run-sn` sets these variables from its flags; the names are the ones that users of the existing
+product know.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import LocalError
+from swarm.ledger.genesis import BYZANTINE, FAULT_MODELS
+
+API_PORT = 30304
+P2P_PORT = 30303
+DATA_DIR = "/platform/swarm/SMLNODE"
+_YES = ("1", "true", "yes", "on")
+_NO = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this node is reached, what it starts from and where it keeps its ledger."""
+
+    name: str
+    host: str  # address or name that other nodes and clients use
+    listen: str  # address to bind
+    api_port: int
+    p2p_port: int  # to bind
+    p2p_announced: int  # as others reach it
+    is_sentinel: bool
+    sentinel_host: str  # any running SN; "" when none was given
+    sentinel_port: int
+    data_dir: Path
+    fault_model: str  # counts only when this node founds the network
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read and check the variables. Raises LocalError SW5101, naming variable and value."""
+        host = env.get("THIS_NODE_IP", "")
+        if not host:
+            raise LocalError("SW5101", "THIS_NODE_IP (--host-ip) is not set")
+        is_sentinel = _flag(env, "SN_I_AM_SENTINEL")
+        sentinel = env.get("SENTINEL_NODE_IP", "")
+        if is_sentinel and sentinel:
+            raise LocalError(
+                "SW5101", f"a node is the sentinel, or joins one ({sentinel}): not both"
+            )
+        model = env.get("SWARM_FAULT_MODEL") or BYZANTINE
+        if model not in FAULT_MODELS:
+            raise LocalError("SW5101", f"SWARM_FAULT_MODEL={model}: not one of {FAULT_MODELS}")
+        p2p = _port(env, "SN_P2P_PORT", P2P_PORT)
+        return cls(
+            name=env.get("SWARM_NODE_NAME") or host,
+            host=host,
+            listen=env.get("SWARM_LISTEN") or "0.0.0.0",  # noqa: S104 - reachable by default
+            api_port=_port(env, "SN_API_SERVER_PORT", API_PORT),
+            p2p_port=p2p,
+            p2p_announced=_port(env, "SN_ETH_PORT_EXT", p2p),
+            is_sentinel=is_sentinel,
+            sentinel_host=sentinel,
+            sentinel_port=_port(env, "SENTINEL_API_SERVER_PORT", API_PORT),
+            data_dir=Path(env.get("SWARM_DATA_DIR") or DATA_DIR),
+            fault_model=model,
+        )
+
+    @property
+    def announced(self) -> str:
+        """The multiaddress under which other network nodes dial this one."""
+        try:
+            version = ipaddress.ip_address(self.host).version
+            kind = "ip4" if version == 4 else "ip6"
+        except ValueError:
+            kind = "dns4"
+        return f"/{kind}/{self.host}/tcp/{self.p2p_announced}"
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name, "").lower()
+    if value in _YES:
+        return True
+    if value in _NO:
+        return False
+    raise LocalError("SW5101", f"{name}={value}: neither yes nor no")
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise LocalError("SW5101", f"{name}={text}: not a port number")
+    return int(text)
