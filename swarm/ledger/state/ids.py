@@ -8,11 +8,10 @@ transaction has expired; then the expiry alone refuses it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from swarm.errors import RemoteError
 from swarm.ledger.state.table import Record, Table
 
+IDS = "txids"
 MAX_PER_SENDER = 20_000
 
 
@@ -23,7 +22,7 @@ def _key(fingerprint: str, tx_id: bytes) -> str:
 class IdBook:
     """Immutable set of used ids."""
 
-    __slots__ = ("_counts", "_due", "_used")
+    __slots__ = ("_counts", "_due", "used")
 
     def __init__(
         self,
@@ -31,20 +30,16 @@ class IdBook:
         due: Mapping[int, tuple[str, ...]] | None = None,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        self._used = used if used is not None else Table()
-        self._due = due or {}  # expiry height to keys; follows from `_used`
-        self._counts = counts or {}  # per sender; follows from `_used`
-
-    def summary(self) -> tuple[str, bytes]:
-        """Name and digest, as a part of the state's digest."""
-        return "txids", self._used.digest
+        self.used = used if used is not None else Table()
+        self._due = due or {}  # expiry height to keys; follows from `used`
+        self._counts = counts or {}  # per sender; follows from `used`
 
     def __len__(self) -> int:
-        return len(self._used)
+        return len(self.used)
 
     def refusal(self, fingerprint: str, tx_id: bytes) -> str | None:
         """Why this sender may not use this id, or None."""
-        if _key(fingerprint, tx_id) in self._used:
+        if _key(fingerprint, tx_id) in self.used:
             return "its id was used already"
         if self._counts.get(fingerprint, 0) >= MAX_PER_SENDER:
             return f"its sender has {MAX_PER_SENDER} transactions that have not expired"
@@ -70,21 +65,18 @@ class IdBook:
             for key in due.pop(expires):
                 changes[key] = None
                 _count(counts, key, -1)
-        return IdBook(self._used.updated(changes), due, counts)
-
-    def dump(self) -> list[Any]:
-        """All ids, as pairs of key and expiry height."""
-        return [[key, record["expires"]] for key, record in self._used.items()]
+        return IdBook(self.used.updated(changes), due, counts)
 
     @classmethod
-    def load(cls, pairs: list[Any]) -> IdBook:
-        """The inverse of `dump`. RemoteError SW3001."""
-        fresh: dict[str, int] = {}
-        for pair in pairs:
-            if type(pair) is not list or [type(part) for part in pair] != [str, int]:
-                raise RemoteError("SW3001", "snapshot: an id is not a pair of text and height")
-            fresh[pair[0]] = pair[1]
-        return cls().with_block(fresh, -1)
+    def of(cls, used: Table) -> IdBook:
+        """The book of a stored table."""
+        due: dict[int, tuple[str, ...]] = {}
+        counts: dict[str, int] = {}
+        for key, record in used.items():
+            expires = record["expires"]
+            due[expires] = (*due.get(expires, ()), key)
+            _count(counts, key, 1)
+        return cls(used, due, counts)
 
 
 def _count(counts: dict[str, int], key: str, by: int) -> None:

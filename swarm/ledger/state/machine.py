@@ -17,7 +17,7 @@ that fills its own share takes nothing from others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -37,7 +37,7 @@ from swarm.ledger.state import (
 from swarm.ledger.state import draft as drafts
 from swarm.ledger.state.digest import state_digest
 from swarm.ledger.state.draft import Context, Draft
-from swarm.ledger.state.ids import IdBook
+from swarm.ledger.state.ids import IDS, IdBook
 from swarm.ledger.state.operation import Operation
 from swarm.ledger.state.records import Authority, Node, Settings, Task
 from swarm.ledger.state.table import Record, Table
@@ -50,7 +50,6 @@ TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "schemas", "meta"
 MAX_AHEAD = 2000  # heights; an id is remembered until its transaction has expired
 MAX_TEXT = 2000  # characters of a verdict
 LATEST_MS = 1 << 53  # a proposer's clock may lie, but not break the encoding
-SNAPSHOT_TAG = "swarm-state-1"
 
 DISPATCH: Mapping[str, Operation] = MappingProxyType(
     {
@@ -167,7 +166,8 @@ class State:
         """32 bytes that are equal for equal states only."""
         if self._digest is None:
             parts = [(name, self._tables[name].digest) for name in TABLES]
-            self._digest = state_digest(self.chain, self.height, [*parts, self._ids.summary()])
+            parts.append((IDS, self._ids.used.digest))
+            self._digest = state_digest(self.chain, self.height, parts)
         return self._digest
 
     # Changing
@@ -209,6 +209,8 @@ class State:
             verdicts.append(_execute(block, context, transaction))
         tables, changed = self._with(block)
         after = State(self.chain, header.height, tables, ids.close(header.height))
+        if tables["nodes"] is self._tables["nodes"]:
+            after._validators = self._validators
         return after, tuple(verdicts), changed
 
     def _with(self, block: Draft) -> tuple[dict[str, Table], frozenset[str]]:
@@ -224,23 +226,28 @@ class State:
 
     # Storing
 
-    def dump(self) -> bytes:
-        """The whole state as canonical bytes, for a snapshot; `load` gives it back."""
-        tables = {name: dict(self._tables[name]) for name in TABLES}
-        return codec.encode([SNAPSHOT_TAG, self.chain, self.height, tables, self._ids.dump()])
+    def rows(self, before: State | None) -> Iterator[tuple[str, str, Record | None]]:
+        """Yield (table, key, record) for what differs from `before`, None for a deleted record; all
+        records for None. The cost follows the size of the difference."""
+        for name, table in (*self._tables.items(), (IDS, self._ids.used)):
+            old = None
+            if before is not None:
+                old = before._ids.used if name == IDS else before._tables[name]
+            for key, record in table.difference(old):
+                yield name, key, record
 
     @classmethod
-    def load(cls, data: bytes, *, limit: int = 1 << 30) -> State:
-        """Read a snapshot of at most `limit` bytes. RemoteError SW3001 if it is malformed.
+    def from_rows(cls, chain: bytes, height: int, rows: Iterable[tuple[str, str, Record]]) -> State:
+        """The inverse of `rows(None)`. RemoteError SW3001 names an unknown table.
 
         Compare its `digest` with a certified one before trusting it.
         """
-        value = codec.decode(data, limit=limit, what="snapshot")
-        kinds = (bytes, int, dict, list)
-        chain, height, records, used = codec.fields(value, SNAPSHOT_TAG, kinds, "snapshot")
-        codec.require(set(records) == set(TABLES), "snapshot has other tables")
-        tables = {name: Table().updated(records[name]) for name in TABLES}
-        return cls(chain, height, tables, IdBook.load(used))
+        found: dict[str, dict[str, Record | None]] = {name: {} for name in (*TABLES, IDS)}
+        for name, key, record in rows:
+            codec.require(name in found, f"stored state: unknown table {name!r}")
+            found[name][key] = record
+        ids = IdBook.of(Table().updated(found.pop(IDS)))
+        return cls(chain, height, {n: Table().updated(found[n]) for n in TABLES}, ids)
 
 
 def _execute(block: Draft, context: Context, transaction: Transaction) -> Verdict:

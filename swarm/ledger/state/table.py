@@ -93,3 +93,16 @@ class Table(Mapping[str, Record]):
         table._buckets, table._size = tuple(buckets), size
         table._digest = table._summary()
         return table
+
+    def difference(self, before: Table | None) -> Iterator[tuple[str, Record | None]]:
+        """Yield what differs from `before`, None for a deleted record; everything for None."""
+        old_buckets = before._buckets if before is not None else (_EMPTY,) * BUCKETS
+        for new, old in zip(self._buckets, old_buckets, strict=True):
+            if new is old:
+                continue
+            for key in sorted({*new.entries, *old.entries}):
+                now, then = new.entries.get(key), old.entries.get(key)
+                if now is None:
+                    yield key, None
+                elif then is None or now.digest != then.digest:
+                    yield key, now.record
