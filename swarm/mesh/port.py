@@ -26,7 +26,7 @@ from typing import Any, Protocol
 # Largest encoded argument or result, in bytes. A block of the ledger, the largest thing that
 # travels here, is limited to the same size; the frame around it has a little room of its own.
 MAX_MESSAGE = 1 << 20
-MAX_METHOD = 64  # characters of a method name
+MAX_METHOD = 64  # bytes of an encoded method name
 
 # Seconds. A live peer sends something at least every BEAT; one silent for SILENCE is gone.
 BEAT = 5.0
