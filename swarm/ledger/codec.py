@@ -77,13 +77,12 @@ def decode(data: bytes, *, limit: int, what: str, code: str = "SW3001") -> Value
     return value
 
 
-def _head(data: bytes, at: int) -> tuple[int, int, int]:
-    """Major type, argument and the position after them (RFC 8949, 3)."""
-    first = data[at]
-    major, info = first >> 5, first & 31
-    at += 1
-    if info < 24:
-        return major, info, at
+def _head(data: bytes, at: int) -> tuple[int, int]:
+    """Argument of an item's head that does not hold it itself, and the position after it.
+
+    `at` is the position after the first byte (RFC 8949, 3).
+    """
+    info = data[at - 1] & 31
     if info > 27:
         raise ValueError("indefinite length")
     size = 1 << (info - 24)
@@ -93,21 +92,25 @@ def _head(data: bytes, at: int) -> tuple[int, int, int]:
     # Shortest form: 24..255 takes one byte, and a longer field must need its upper half.
     if argument < 24 if size == 1 else argument >> (4 * size) == 0:
         raise ValueError("a length is not in its shortest form")
-    return major, argument, at + size
+    return argument, at + size
 
 
 def _item(data: bytes, at: int, depth: int) -> tuple[Value, int]:
-    major, argument, at = _head(data, at)
-    if major < 2:
-        if argument >= INT_LIMIT:
-            raise ValueError("integer beyond 64 bits")
-        return (argument if major == 0 else -1 - argument), at
-    if major < 4:
+    first = data[at]
+    major, argument = first >> 5, first & 31
+    at += 1
+    if argument > 23:
+        argument, at = _head(data, at)
+    if major == 2 or major == 3:
         end = at + argument
         if end > len(data):
             raise ValueError("truncated")
         chunk = data[at:end]
         return (chunk if major == 2 else chunk.decode()), end  # UnicodeDecodeError is a ValueError
+    if major < 2:
+        if argument >= INT_LIMIT:
+            raise ValueError("integer beyond 64 bits")
+        return (argument if major == 0 else -1 - argument), at
     if major == 7:
         return _simple(data, at, argument), at
     if major == 6:

@@ -1,0 +1,74 @@
+"""The liar: one key, two processes (Twins, arXiv:2004.10617), and a forger beside them.
+
+Both twins run the honest core on disks of their own, each talking to a random part of the others,
+so they vote twice, propose twice and know different things. The forger signs arbitrary votes with
+the liar's key, and makes up blocks with stuffed certificates.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate
+from swarm.ledger.consensus import messages as msg
+from tests.ledger import kv
+
+if TYPE_CHECKING:
+    from tests.simulator.world import World
+
+
+def plan(world: World) -> None:
+    """Schedule the forger's acts."""
+    for _ in range(world.rng.randint(3, 25)):
+        world.after(world.rng.uniform(0.1, world.profile.heal), lambda: _vote(world))
+    for _ in range(3):
+        world.after(world.rng.uniform(0.5, world.profile.heal), lambda: _forge(world))
+
+
+def _vote(world: World) -> None:
+    """A vote for a random known block, or none, to a random part of the others."""
+    from tests.simulator.world import CHAIN
+
+    rng = world.rng
+    (liar,) = world.liars
+    cores = [n.core for n in world.nodes if n.honest and n.core is not None]
+    if not cores:
+        return
+    core = rng.choice(cores)
+    ids = [NIL, *(p.block.id for _, p in core._tally.blocks())]
+    block_id = rng.choice(ids)
+    kind = rng.choice([PREVOTE, PRECOMMIT])
+    round_ = max(0, core.round + rng.randint(-1, 2))
+    bare = msg.Vote(kind, core.height + 1, round_, block_id, liar, b"")
+    signature = world.sign(kv.key_of(liar), bare.signed_bytes(CHAIN))
+    lie = msg.Vote(kind, bare.height, round_, block_id, liar, signature)
+    for node in world.nodes:
+        if node.honest and rng.random() < 0.5:
+            world.deliver(liar, node, lie)
+
+
+def _forge(world: World) -> None:
+    """The next block, with a certificate of one real signature and many false ones."""
+    from tests.simulator.world import CHAIN
+
+    (liar,) = world.liars
+    for node in world.nodes:
+        if not node.honest or node.core is None:
+            continue
+        core = node.core
+        tx = kv.transaction("forger", world.rng.getrandbits(64), "put", "forged", "1")
+        block = Block.make(
+            chain=CHAIN,
+            height=core.height + 1,
+            previous=core._last_id,
+            state=core.app.digest(),
+            time_ms=0,
+            proposer=liar,
+            transactions=[tx],
+        )
+        bare = msg.Vote(PRECOMMIT, block.height, 0, block.id, liar, b"")
+        own = world.sign(kv.key_of(liar), bare.signed_bytes(CHAIN))
+        signatures = tuple((uid, own) for uid in sorted(core.validators))
+        stuffed = Certificate(block.height, 0, block.id, signatures)
+        lie = msg.Blocks(((block.encoded, stuffed.encode()),))
+        world.deliver(liar, node, lie)
