@@ -68,7 +68,7 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
 
     def _saveModelWeightsToDict(self) -> dict[str, Array]:
         weights = self._weights()
-        return {_key(i, weight): np.asarray(weight) for i, weight in enumerate(weights)}
+        return {_key(i, weight): weight.numpy() for i, weight in enumerate(weights)}
 
     def _loadModelWeightsFromDict(self, inDict: Mapping[str, Array]) -> None:
         for i, weight in enumerate(self._weights()):
@@ -82,7 +82,7 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
     def _calculateLocalLossAndMetrics(self) -> tuple[float, float]:
         data = self._settings.validation_data
         batch = self._settings.validation_batch
-        saved = self._metric_values()
+        saved, history = self._metric_values(), getattr(self.model, "history", None)
         if isinstance(data, (tuple, list)):
             x, y, *weights = data
             scores = self.model.evaluate(
@@ -94,7 +94,9 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
             )
         else:
             scores = self.model.evaluate(data, verbose=0)
-        # evaluate() has overwritten the running sums of the epoch that is under way.
+        # evaluate() has overwritten the running sums of the epoch that is under way, and in
+        # tf_keras the history that fit() will return.
+        self.model.history = history
         self.model.reset_metrics()
         for variable, value in saved:
             variable.assign(value)
@@ -107,7 +109,7 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
 
     def _metric_values(self) -> list[tuple[Any, Array]]:
         return [
-            (variable, np.array(variable))
+            (variable, np.array(variable.numpy()))
             for metric in self.model.metrics
             for variable in metric.variables
         ]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from swarmlearning import link, tensors
 from swarmlearning.link import Connection, LinkClosed, Message
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
-BOUND = 20.0  # seconds after which a test that hangs fails
+BOUND = 60.0  # seconds after which a test that hangs fails; importing TensorFlow takes its time
 
 
 class FakeLearner:
@@ -101,6 +102,9 @@ class FakeLearner:
     def _take(self) -> dict[str, np.ndarray[Any, Any]]:
         with tensors.open(self.folder / link.TRAINED) as file:
             arrays = {name: np.array(view) for name, view in file.views().items()}
+            for tensor in file.layout.tensors:
+                if tensor.dtype == "bfloat16":
+                    arrays[tensor.name] = arrays[tensor.name].view(ml_dtypes.bfloat16)
         self.handed_in.append(arrays)
         return arrays
 
