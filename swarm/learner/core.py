@@ -1,0 +1,716 @@
+"""The round driver: from what the program and the ledger say to what the learner does.
+
+Theory of operation. `step(event, now)` notes what has happened and then asks the table `PHASES`:
+the first phase whose condition holds is the one that the learner is in. Each phase has an action,
+which gives effects, and a sentence that says what is waited for. Nothing depends on which event
+came, only on what is known now, so a lost, repeated or late event does no harm: the same facts lead
+to the same phase.
+
+Rules that must stay true:
+
+1. No sockets, files, threads, clocks or randomness in here.
+2. What is submitted carries a tag that names its round and attempt; one tag is submitted once, and
+   again only when the record has changed since the answer and still does not show it.
+3. The program gets nothing but decided models (`base`), in the order of rounds.
+4. merged.bin is not touched between the delivery of a model and the program's next word, so no
+   exchange and no fetch starts then. A pending call of the program is therefore a condition of all
+   phases that do so.
+5. Facts about the contract come from its record alone; our own submits change it, and we wait to
+   see that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from swarm.learner.blame import accused_by, all_accusers, side_with, undecidable, without
+from swarm.learner.messages import (
+    AbortExchange,
+    Answered,
+    Broken,
+    Bye,
+    Compare,
+    Compared,
+    Effect,
+    Enroll,
+    Enrolled,
+    Event,
+    ExchangeDone,
+    ExchangeSeen,
+    Exit,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Keep,
+    LedgerChanged,
+    Log,
+    Opened,
+    Prepare,
+    Prepared,
+    ProgramGone,
+    Record,
+    Reported,
+    Restore,
+    StartExchange,
+    Submit,
+    Synced,
+    Tell,
+    Tick,
+)
+from swarm.merge.exchange import Key
+
+GRACE = 30.0  # seconds for absent members once minPeers have checked in
+STAGGER = 0.5  # seconds between the members' turns to close the roster
+BYSTAND = 3.0  # seconds that others' suspicions may stand before a bystander takes sides
+FINISHING = 2.0  # seconds that a running exchange gets when its round is decided already
+REFETCH = 1.0  # seconds between two rounds of asking all holders
+LINGER = 20.0  # seconds that a learner stays at the end for those who still need the last model
+
+# Refusals of a check-in that no later event can cure.
+FATAL = frozenset({"SW4002", "SW4054", "SW4056"})
+
+
+class Model(NamedTuple):
+    """A decided model, by round."""
+
+    round: int
+    digest: str
+
+
+class Core:
+    """One learner's part in one contract. See the module's text."""
+
+    def __init__(self, uid: str, *, grace: float = GRACE) -> None:
+        self.uid = uid
+        self.grace = grace
+        self.now = 0.0
+        self.phase = "unopened"
+        self.waiting = ""
+        self.out: list[Effect] = []
+
+        self.session: Opened | None = None
+        self.said_opened = False
+        self.enrolled = False
+        self.enrolling = False
+        self.record: Record | None = None
+        self.height = 0
+        self.stream_error = ""
+        self.pending: Synced | None = None
+        self.contributed = -1  # last round whose roster had the pending call's weights
+        self.late = False  # the last sync came too late and was answered without contributing
+        self.contribution: Prepared | None = None
+        self.base: Model | None = None  # what we hold
+        self.clean = True  # merged.bin holds `base`, and nothing has been written there since
+        self.given = -1  # round of the model that the program has
+        self.report_due = -1  # round that the program shall report on before we go on; -1: none
+        self.exchange: Key | None = None
+        self.result: ExchangeDone | None = None
+        self.seen: ExchangeSeen | None = None
+        self.compared: Mapping[str, str] = {}  # whom the comparison of results blames, and why
+        self.fetching = ""  # digest
+        self.fetch_at = 0.0
+        self.fetch_why = ""
+        self.tags: dict[tuple[Any, ...], int] = {}  # -> height of the answer; 0: on its way
+        self.since: dict[tuple[Any, ...], float] = {}  # when a fact was seen first
+        self.bye: Bye | None = None
+        self.ended = False
+
+    # ------------------------------------------------------------------- step
+
+    def step(self, event: Event, now: float) -> list[Effect]:
+        """Take in an event at a time in seconds, and return what to do, in order."""
+        self.now, self.out = now, []
+        if not self.ended:
+            HANDLERS[type(event)](self, event)
+        before = ""
+        while not self.ended and before != self.phase + str(len(self.out)):
+            phase = next(phase for phase in PHASES if phase.applies(self))
+            before = self.phase + str(len(self.out))
+            self.phase = phase.name
+            phase.act(self)
+            self.waiting = phase.sentence(self)
+        return self.out
+
+    # ----------------------------------------------------------------- events
+
+    def on_opened(self, event: Opened) -> None:
+        self.session = event
+
+    def on_synced(self, event: Synced) -> None:
+        self.pending = event
+        self.contribution = None
+        self.report_due = -1  # a program that says nothing about a round has nothing to say
+        self.contributed = -1
+
+    def on_reported(self, event: Reported) -> None:
+        assert self.session
+        self.report_due = -1
+        args = {
+            "contract": self.session.contract,
+            "uid": self.uid,
+            "round": event.round,
+            "loss": event.loss,
+            "metric": event.metric,
+            "epochs": event.epochs,
+            "total_epochs": event.total_epochs,
+        }
+        self.out.append(Submit(("report", event.round), "round.report", args, side=True))
+
+    def on_bye(self, event: Bye) -> None:
+        self.bye = event
+        self.pending = None
+        self.report_due = -1
+
+    def on_program_gone(self, event: ProgramGone) -> None:
+        if self.bye is None:
+            self.end(3, f"the program is gone without a good-bye: {event.why}")
+
+    def on_ledger_changed(self, event: LedgerChanged) -> None:
+        self.stream_error = event.error
+        if event.height >= self.height and event.record is not None:
+            self.take_record(event.record, event.height)
+
+    def on_enrolled(self, event: Enrolled) -> None:
+        self.enrolled, self.enrolling = True, False
+        self.tags.clear()
+        if event.height >= self.height:
+            self.take_record(event.record, event.height)
+
+    def take_record(self, record: Record, height: int) -> None:
+        self.record, self.height = record, height
+        last, result = record["last"], self.result
+        if last is None or (self.base and self.base.round >= last["round"]):
+            return
+        if self.uid in last["roster"]:
+            self.contributed = last["round"]
+        ours = result is not None and result.key.round == last["round"]
+        if ours and result is not None and result.digest == last["digest"]:
+            self.hold(last)
+        elif self.base and self.base.digest == last["digest"] and self.clean:
+            self.hold(last)  # a round that changed nothing
+
+    def hold(self, last: Mapping[str, Any]) -> None:
+        """merged.bin holds the decided model `last`."""
+        assert self.session
+        self.base = Model(last["round"], last["digest"])
+        self.clean = True
+        self.fetching = ""
+        self.out.append(Keep(self.session.contract, last["round"], last["digest"]))
+        merged, roster = last["round"], len(last["roster"])
+        self.out.append(Log(f"round {merged}: merged parameters from {roster} of {roster} nodes"))
+        if self.uid not in last["holders"]:
+            args = {"attempt": last["attempt"], "digest": bytes.fromhex(last["digest"])}
+            self.submit(("hold", merged), "round.merged", round=merged, shards=[], **args)
+
+    def on_answered(self, event: Answered) -> None:
+        kind = event.tag[0]
+        self.tags[event.tag] = max(1, event.height)
+        if event.ok:
+            if kind == "checkin" and self.session:
+                done = f"SMLBB:CHKIN:{self.session.contract}:{event.tag[1]}:Checkin Done"
+                self.out.append(Log(done))
+            return
+        if kind == "checkin" and event.code in FATAL:
+            self.fail(event.code, event.text)
+            return
+        self.out.append(Log(f"{event.tag[0]}: {event.code} {event.text}", kind == "checkin"))
+
+    def on_prepared(self, event: Prepared) -> None:
+        if self.pending and event.seq == self.pending.seq:
+            self.contribution = event
+
+    def on_broken(self, event: Broken) -> None:
+        self.fail(event.code, event.text)
+
+    def on_exchange_done(self, event: ExchangeDone) -> None:
+        if event.key != self.exchange:
+            return
+        self.result, self.seen = event, None
+        if self.record:
+            self.take_record(self.record, self.height)
+
+    def on_exchange_seen(self, event: ExchangeSeen) -> None:
+        if event.key == self.exchange:
+            self.seen = event
+
+    def on_compared(self, event: Compared) -> None:
+        if event.key == self.exchange:
+            self.compared = event.blames
+
+    def on_fetched(self, event: Fetched) -> None:
+        last = self.record["last"] if self.record else None
+        self.fetching = self.fetch_why = ""
+        if last and last["digest"] == event.digest:
+            self.hold(last)
+
+    def on_fetch_failed(self, event: FetchFailed) -> None:
+        self.fetching, self.fetch_at, self.fetch_why = "", self.now + REFETCH, event.why
+
+    def on_tick(self, event: Tick) -> None:
+        """Nothing but time has changed."""
+
+    # ------------------------------------------------------------------ facts
+
+    @property
+    def member(self) -> Mapping[str, Any] | None:
+        """Our entry in the contract."""
+        assert self.record is not None
+        entry: Mapping[str, Any] | None = self.record["members"].get(self.uid)
+        return entry
+
+    @property
+    def last(self) -> Mapping[str, Any] | None:
+        """The last decided round."""
+        assert self.record is not None
+        decided: Mapping[str, Any] | None = self.record["last"]
+        return decided
+
+    @property
+    def key(self) -> Key:
+        """The attempt that the record is at."""
+        assert self.record is not None
+        assert self.session is not None
+        return Key(self.session.contract, self.record["round"], self.record["attempt"])
+
+    def behind(self) -> bool:
+        """There is a decided model that we do not hold."""
+        return self.last is not None and (self.base is None or self.base.round < self.last["round"])
+
+    def over(self) -> bool:
+        """Training has ended."""
+        assert self.record is not None
+        return bool(self.record["over"])
+
+    def busy(self) -> bool:
+        """The program reads merged.bin, and will report."""
+        return self.report_due >= 0
+
+    def in_roster(self) -> bool:
+        """We take part in the attempt that runs."""
+        assert self.record is not None
+        return self.uid in self.record["roster"]
+
+    def checked_in(self) -> bool:
+        """The record shows our check-in of this round."""
+        assert self.record is not None
+        return self.uid in self.record["checkins"]
+
+    def needs_model(self) -> bool:
+        """The program waits, and may go on only with a model that we do not hold.
+
+        At the end, when those who have it are gone, it gets the newest that we have.
+        """
+        if not self.behind() or (self.pending is None and self.said_opened):
+            return False
+        return not (self.over() and self.seen_for("over without model") >= 3 * LINGER)
+
+    def status(self) -> str:
+        """Status of the contract."""
+        assert self.record is not None
+        return str(self.record["status"])
+
+    def name(self, uid: str) -> str:
+        """A member's name, for people."""
+        assert self.record is not None
+        member = self.record["members"].get(uid)
+        return str(member["name"]) if member else uid
+
+    def seen_for(self, *fact: Any) -> float:
+        """Seconds for which a fact has been known; facts of earlier rounds are forgotten."""
+        return self.now - self.since.setdefault(fact, self.now)
+
+    # ---------------------------------------------------------------- effects
+
+    def submit(self, tag: tuple[Any, ...], op: str, **args: Any) -> None:
+        """Submit once for each tag; again when the record has changed since the answer.
+
+        Callers ask only while the record does not show what they want, so this repeats what was
+        refused for a reason that may have passed, and what was accepted and undone since.
+        """
+        assert self.session
+        answered = self.tags.get(tag)
+        if answered is not None and not 0 < answered < self.height:
+            return
+        self.tags[tag] = 0
+        common = {"contract": self.session.contract, "uid": self.uid}
+        self.out.append(Submit(tag, op, {**common, **args}))
+
+    def end(self, status: int, text: str) -> None:
+        self.ended = True
+        self.phase, self.waiting = "ended", ""
+        self.out.append(Exit(status, text, leave=self.enrolled))
+
+    def fail(self, code: str, text: str) -> None:
+        """End because of something that only people can repair; the program hears it."""
+        self.out.append(Tell({"type": "error", "code": code, "text": text}))
+        self.end(4, f"{code}: {text}")
+
+    def stop_exchange(self) -> None:
+        if self.exchange is not None:
+            self.exchange = self.result = self.seen = None
+            self.out.append(AbortExchange())
+
+    # ---------------------------------------------------------------- actions
+
+    def act_enroll(self) -> None:
+        assert self.session
+        if not self.enrolling:
+            self.enrolling = True
+            self.out.append(Enroll(self.session.contract, self.session.rules, self.session.mode))
+
+    def act_forgotten(self) -> None:
+        self.fail("SW6011", "the contract was reset, or this learner was removed from it")
+
+    def act_linger(self) -> None:
+        assert self.bye is not None
+        if not self.needed_at_end() or self.seen_for("bye") >= LINGER:
+            text = "the program is done" if self.bye.ok else f"the program gave up: {self.bye.text}"
+            self.end(0, text)
+
+    def needed_at_end(self) -> set[str]:
+        """Uids of members that may still want the last model from us."""
+        if not self.enrolled or self.record is None or not self.record["over"] or not self.base:
+            return set()
+        members, holders = self.record["members"], self.record["last"]["holders"]
+        return {
+            uid
+            for uid in self.record["last"]["roster"]
+            if uid not in holders and members.get(uid, {}).get("state") == "active"
+        }
+
+    def act_fetch(self) -> None:
+        last = self.last
+        assert last is not None
+        assert self.record is not None
+        assert self.session is not None
+        if self.finishing() or self.fetching == last["digest"] or self.now < self.fetch_at:
+            return
+        holders = self.holders()
+        if not holders:
+            return
+        self.stop_exchange()
+        self.fetching, self.clean = last["digest"], False
+        schema = self.record["schema"] or ""
+        self.out.append(Fetch(self.session.contract, last["digest"], schema, holders))
+
+    def finishing(self) -> bool:
+        """The decided round's own exchange still runs here, and may bring the rest by itself."""
+        last = self.last
+        if last is None or self.exchange is None or self.result is not None:
+            return False
+        if (self.exchange.round, self.exchange.attempt) != (last["round"], last["attempt"]):
+            return False
+        blames = self.seen.blames if self.seen else {}
+        return not blames and self.seen_for("decided", last["round"]) < FINISHING
+
+    def holders(self) -> list[Mapping[str, Any]]:
+        """Members to ask for the last model: active ones first, each learner from another start."""
+        last = self.last
+        assert last is not None
+        assert self.record is not None
+        members = self.record["members"]
+        known = [uid for uid in last["holders"] if uid in members and uid != self.uid]
+        start = int(self.uid[:8], 16) % len(known) if known else 0
+        turned = known[start:] + known[:start]
+        turned.sort(key=lambda uid: members[uid]["state"] != "active")
+        return [{"uid": uid, **members[uid]} for uid in turned]
+
+    def act_open(self) -> None:
+        assert self.record is not None
+        self.said_opened = True
+        self.given = self.base.round if self.base else -1
+        message = {
+            "type": "opened",
+            "round": self.record["round"],
+            "uid": self.uid,
+            "hasModel": self.base is not None,
+        }
+        self.out.append(Tell(message))
+
+    def act_over(self) -> None:
+        if self.pending is None:
+            return
+        if self.pending.done and self.base is not None:
+            self.deliver(over=True)
+        else:
+            has = self.base is not None
+            self.restore()
+            self.out.append(Tell({"type": "over", "seq": self.pending.seq, "hasModel": has}))
+        self.pending = None
+        self.report_due = -1
+        self.out.append(Log("Swarm training is over"))
+
+    def act_deliver(self) -> None:
+        """Answer the pending call with the newest model, or let a late one contribute at last.
+
+        A sync that comes when its round was decided without it is answered by that model: the
+        program trains on from there. Whoever is always slower than the others' patience would
+        never contribute so; therefore the second such sync in a row contributes instead.
+        """
+        assert self.pending is not None
+        assert self.base is not None
+        missed = self.contributed != self.base.round and not self.pending.done
+        if missed and self.late:
+            self.late = False
+            self.given = self.base.round
+            self.out.append(Log("came late again: contributing to the next round all the same"))
+            return
+        self.late = missed
+        self.deliver(over=False)
+
+    def deliver(self, *, over: bool) -> None:
+        assert self.session and self.pending and self.base and self.last
+        self.given = self.base.round
+        self.restore()
+        message = {
+            "type": "merged",
+            "seq": self.pending.seq,
+            "round": self.base.round,
+            "next": int(self.session.rules["sync_frequency"]),
+            "over": over,
+            "peers": len(self.last["roster"]),
+        }
+        self.out.append(Tell(message))
+        self.since.clear()
+        self.tags = {tag: at for tag, at in self.tags.items() if tag[1] >= self.base.round}
+        if not self.pending.done:
+            self.pending = None
+            return
+        self.report_due = self.base.round
+        if self.session.mode == "active":
+            self.contribution = None  # from now on it brings the merged model
+
+    def restore(self) -> None:
+        """See to it that merged.bin holds `base`, after an attempt that came to nothing."""
+        if self.base is not None and not self.clean:
+            self.stop_exchange()
+            self.clean = True
+            self.out.append(Restore())
+
+    def act_prepare(self) -> None:
+        assert self.session and self.pending
+        merged = self.pending.done and self.session.mode == "active" and self.contributed >= 0
+        round_ = self.base.round if self.base else -1
+        tag = ("prepare", round_, self.pending.seq, merged)
+        if tag not in self.tags:
+            self.tags[tag] = 0
+            self.out.append(Prepare(self.pending.seq, merged))
+
+    def act_checkin(self) -> None:
+        assert self.contribution and self.pending
+        self.submit(
+            ("checkin", self.key.round, self.key.attempt),
+            "round.checkin",
+            round=self.key.round,
+            weight=self.pending.weight,
+            samples=self.pending.samples,
+            root=self.contribution.root,
+            schema=self.contribution.schema,
+            tensors=self.contribution.tensors,
+            size=self.contribution.size,
+            base=bytes.fromhex(self.base.digest) if self.base else None,
+            done=self.pending.done,
+        )
+
+    def act_gather(self) -> None:
+        assert self.record is not None
+        if self.exchange is not None and self.exchange.round == self.key.round:
+            self.stop_exchange()  # too few were left for another attempt
+        checkins = self.record["checkins"]
+        if len(checkins) < self.record["rules"]["min_peers"]:
+            self.since.pop(("enough", self.key), None)
+            return
+        turn = sorted(checkins).index(self.uid)
+        if self.seen_for("enough", self.key) >= self.grace + turn * STAGGER:
+            self.submit(("close", *self.key[1:]), "round.close", round=self.key.round)
+
+    def act_merge(self) -> None:
+        assert self.record is not None
+        key, record = self.key, self.record
+        if self.exchange != key:
+            self.exchange, self.result, self.seen, self.compared = key, None, None, {}
+            self.clean = False
+            self.out.append(
+                StartExchange(key, record["roster"], record["members"], record["checkins"])
+            )
+            return
+        accused = self.accused()
+        if accused:
+            why = "; ".join(f"{self.name(uid)}: {text}" for uid, text in accused.items())
+            tag = ("suspect", *key[1:], *sorted(accused))
+            if tag not in self.tags:
+                self.out.append(Log(f"round {key.round}: suspecting {why}", warning=True))
+            if sorted(accused) != accused_by(record["suspicions"], self.uid):
+                place = {"round": key.round, "attempt": key.attempt}
+                self.submit(tag, "round.suspect", accused=sorted(accused), why=why[:500], **place)
+        elif self.result is not None:
+            if record["merged"].get(self.uid) != self.result.digest:
+                self.submit(
+                    ("merged", *key[1:]),
+                    "round.merged",
+                    round=key.round,
+                    attempt=key.attempt,
+                    digest=bytes.fromhex(self.result.digest),
+                    shards=self.result.shards,
+                )
+            self.compare()
+
+    def accused(self) -> dict[str, str]:
+        """Whom we accuse now: by what we see ourselves, else as a bystander."""
+        assert self.record is not None
+        roster, suspicions = self.record["roster"], self.record["suspicions"]
+        seen = {**(self.seen.blames if self.seen else {}), **self.compared}
+        own = {uid: why for uid, why in seen.items() if uid in roster and uid != self.uid}
+        if own:
+            return own
+        if self.uid in all_accusers(suspicions) and self.result is None:
+            return {}  # said already, and nothing new is known
+        others = without(suspicions, self.uid)
+        pending = ("suspicions", self.key)
+        if not others:
+            self.since.pop(pending, None)
+            return {}
+        if self.seen_for(*pending) < BYSTAND:
+            return {}
+        return dict.fromkeys(side_with(others, self.uid), "accused by others, who are stuck")
+
+    def compare(self) -> None:
+        assert self.record is not None
+        merged = self.record["merged"]
+        if self.uid not in merged or not undecidable(merged, self.record["roster"]):
+            return
+        tag = ("compare", *self.key[1:])
+        if tag not in self.tags:
+            self.tags[tag] = 0
+            self.out.append(Log("the members hold different results; comparing", warning=True))
+            self.out.append(Compare(self.key, dict(merged), self.record["members"]))
+
+    # -------------------------------------------------------------- sentences
+
+    def say_nothing(self) -> str:
+        return ""
+
+    def say_unopened(self) -> str:
+        return "waiting for the user's program to open its link"
+
+    def say_enrolling(self) -> str:
+        return "waiting for the network nodes to take the enrolment"
+
+    def say_stream(self) -> str:
+        return f"waiting for news from the network nodes: {self.stream_error or 'none yet'}"
+
+    def say_fetching(self) -> str:
+        last = self.last
+        assert last is not None
+        holders = ", ".join(self.name(uid) for uid in last["holders"] if uid != self.uid)
+        problem = f" ({self.fetch_why})" if self.fetch_why else ""
+        return f"waiting for the model of round {last['round']} from {holders or '?'}{problem}"
+
+    def say_report(self) -> str:
+        return ""  # the program computes loss and metric; nobody else is waited for
+
+    def say_preparing(self) -> str:
+        return ""
+
+    def say_checkin(self) -> str:
+        return self.with_stream(f"round {self.key.round}: checking in")
+
+    def say_record(self) -> str:
+        assert self.record is not None
+        return self.with_stream(str(self.record["waiting"]))
+
+    def say_elsewhere(self) -> str:
+        assert self.record is not None
+        names = ", ".join(map(self.name, self.record["roster"]))
+        return self.with_stream(
+            f"round {self.key.round} is being merged by {names}; this learner joins the next"
+        )
+
+    def say_merging(self) -> str:
+        if self.result is not None or self.seen is None or not self.seen.text:
+            return self.say_record()
+        return self.with_stream(f"round {self.key.round}: {self.seen.text}")
+
+    def say_linger(self) -> str:
+        names = ", ".join(sorted(map(self.name, self.needed_at_end())))
+        return f"staying for {names}, who still need the last model"
+
+    def with_stream(self, text: str) -> str:
+        return (
+            f"{text}; no news from the network nodes: {self.stream_error}"
+            if (self.stream_error)
+            else text
+        )
+
+
+class Phase(NamedTuple):
+    """A state of the learner: when it holds, what to do in it, what it waits for."""
+
+    name: str
+    applies: Callable[[Core], bool]
+    act: Callable[[Core], None]
+    sentence: Callable[[Core], str]
+
+
+def _idle(core: Core) -> None:
+    """Nothing to do but wait."""
+
+
+PHASES: tuple[Phase, ...] = (
+    Phase("lingering", lambda c: c.bye is not None, Core.act_linger, Core.say_linger),
+    Phase("unopened", lambda c: c.session is None, _idle, Core.say_unopened),
+    Phase("enrolling", lambda c: not c.enrolled, Core.act_enroll, Core.say_enrolling),
+    Phase("forgotten", lambda c: c.member is None, Core.act_forgotten, Core.say_nothing),
+    Phase(
+        "returning",
+        lambda c: c.member is not None and c.member["state"] != "active" and not c.over(),
+        Core.act_enroll,
+        Core.say_enrolling,
+    ),
+    Phase(
+        "fetching",
+        lambda c: c.needs_model() and not c.busy(),
+        Core.act_fetch,
+        Core.say_fetching,
+    ),
+    Phase("opening", lambda c: not c.said_opened, Core.act_open, Core.say_nothing),
+    Phase("reporting", lambda c: c.busy(), _idle, Core.say_report),
+    Phase("over", lambda c: c.over(), Core.act_over, Core.say_nothing),
+    Phase("training", lambda c: c.pending is None, _idle, Core.say_nothing),
+    Phase(
+        "delivering",
+        lambda c: c.base is not None and c.given < c.base.round,
+        Core.act_deliver,
+        Core.say_nothing,
+    ),
+    Phase("preparing", lambda c: c.contribution is None, Core.act_prepare, Core.say_preparing),
+    Phase(
+        "elsewhere",
+        lambda c: c.status() == "MERGING" and not c.in_roster(),
+        _idle,
+        Core.say_elsewhere,
+    ),
+    Phase("merging", lambda c: c.status() == "MERGING", Core.act_merge, Core.say_merging),
+    Phase("gathering", lambda c: c.checked_in(), Core.act_gather, Core.say_record),
+    Phase("checking in", lambda c: True, Core.act_checkin, Core.say_checkin),
+)
+
+HANDLERS: Mapping[type, Callable[[Core, Any], None]] = {
+    Opened: Core.on_opened,
+    Synced: Core.on_synced,
+    Reported: Core.on_reported,
+    Bye: Core.on_bye,
+    ProgramGone: Core.on_program_gone,
+    LedgerChanged: Core.on_ledger_changed,
+    Enrolled: Core.on_enrolled,
+    Answered: Core.on_answered,
+    Prepared: Core.on_prepared,
+    Broken: Core.on_broken,
+    ExchangeDone: Core.on_exchange_done,
+    ExchangeSeen: Core.on_exchange_seen,
+    Compared: Core.on_compared,
+    Fetched: Core.on_fetched,
+    FetchFailed: Core.on_fetch_failed,
+    Tick: Core.on_tick,
+}
