@@ -1,0 +1,151 @@
+"""Commands about the network, the session and its directory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+from swci.command import Command, CommandError
+from swci.directory import USER_DIRECTORY
+from swci.display import moment, row
+from swci.output import Output
+from swci.session import Session
+
+Args = Mapping[str, str]
+
+NODE_COLUMNS = (
+    "NodeType",
+    "HostIP",
+    "Port",
+    "ContainerName",
+    "UUID",
+    "ParentUUID",
+    "I-Am-Alive",
+)
+NODE_ORDER = ("SENTINEL", "SN", "SWOP", "SL")
+SILENT = 30.0  # seconds without a sign of life after which a node is not listed any more
+MAX_SLEEP = 86400  # seconds
+MAX_LISTING = 20.0  # seconds that `ls` may take
+
+
+def list_nodes(session: Session, args: Args, out: Output) -> None:
+    nodes = session.client.table("nodes")
+    ages = session.client.presence()
+    ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
+    alive = [
+        (uid, node)
+        for uid, node in nodes.items()
+        if node["active"] and ages.get(uid, SILENT) < SILENT
+    ]
+    now = session.clock.now_s()
+    out.line(row(NODE_COLUMNS))
+    for uid, node in sorted(
+        alive, key=lambda item: (NODE_ORDER.index(item[1]["type"]), item[1]["name"], item[0])
+    ):
+        seen = moment(int((now - ages[uid]) * 1000))
+        out.line(
+            row(
+                (
+                    node["type"],
+                    node["host"],
+                    node["port"],
+                    node["name"],
+                    uid,
+                    node["parent"],
+                    seen,
+                )
+            )
+        )
+
+
+def sleep(session: Session, args: Args, out: Output) -> None:
+    seconds = int(args["seconds"][:9])
+    if seconds > MAX_SLEEP:
+        raise CommandError(f"at most {MAX_SLEEP} seconds")
+    session.clock.pause(seconds)
+
+
+def change_directory(session: Session, args: Args, out: Output) -> None:
+    session.directory.change(args["directory"])
+    out.line(f"Current Directory : {session.directory.shown}")
+
+
+def print_directory(session: Session, args: Args, out: Output) -> None:
+    out.line(session.directory.shown)
+
+
+def list_directory(session: Session, args: Args, out: Output) -> None:
+    """The host's own `ls`, so that it takes the options that users know."""
+    words = [
+        str(session.directory.real(word)) if word.startswith(USER_DIRECTORY) else word
+        for word in args.get("options", "").split()
+    ]
+    try:
+        done = subprocess.run(
+            ["ls", *words],
+            cwd=session.directory.real(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MAX_LISTING,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired) as fault:
+        raise CommandError(f"ls: {fault}") from None
+    if done.returncode != 0 and done.stderr:
+        raise CommandError(*done.stderr.rstrip("\n").split("\n"))
+    for line in done.stdout.splitlines():
+        out.line(line)
+
+
+def leave(session: Session, args: Args, out: Output) -> None:
+    session.leaving = True
+
+
+def exit_on_failure(session: Session, args: Args, out: Output) -> None:
+    choice = args.get("choice", "ON")
+    session.exit_on_failure = choice == "ON"
+    out.line(f"EXIT ON FAILURE IS TURNED {choice}")
+
+
+def show_help(session: Session, args: Args, out: Output) -> None:
+    words = args.get("command", "").split()
+    found = session.language.starting_with(words)
+    if not found:
+        raise CommandError(f"no command begins with {' '.join(words)}")
+    for command in found:
+        out.line(command.usage)
+        if words:
+            for line in command.help.split("\n"):
+                out.line(f"    {line}")
+
+
+COMMANDS = (
+    Command(
+        "LIST NODES",
+        "The nodes that are alive, as comma separated rows under a header: type, host, port,\n"
+        "name, uid, uid of the network node they talk to, last sign of life.",
+        list_nodes,
+    ),
+    Command("SLEEP <seconds:int>", "Wait so many seconds.", sleep),
+    Command(
+        "CD <directory>",
+        f"Change the directory that paths begin in. {USER_DIRECTORY} is the user directory.",
+        change_directory,
+        inline=True,
+    ),
+    Command("LS [<options...>]", "List files, as the host's ls does it.", list_directory),
+    Command("PWD", "Show the current directory.", print_directory),
+    Command("EXIT", "End the session.", leave),
+    Command(
+        "EXIT ON FAILURE [ON|OFF]",
+        "ON (also if neither is given): the first command that fails ends the session, and the\n"
+        "exit status is 1. OFF, as at the start: its error is shown and the session goes on.",
+        exit_on_failure,
+        inline=True,
+    ),
+    Command(
+        "HELP [<command...>]",
+        "List all commands, or explain those that begin with these words.",
+        show_help,
+    ),
+)

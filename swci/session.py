@@ -1,0 +1,135 @@
+"""One session of the command interface: contexts, working directory, and what a line does.
+
+The script runner and the prompt are faces of it; they differ in where lines come from and in how
+results are shown, and share everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import SwarmFault
+from swci.command import CommandError
+from swci.directory import Directory
+from swci.language import Language, Parsed
+from swci.output import Output
+from swci.ports import Client, Clock, Connect
+
+log = logging.getLogger("swci")
+
+# Environment of this process that a context starts with: the settings that commands look at.
+SETTINGS = {
+    "SWCI_RUN_TASK_MAX_WAIT_TIME": "120",
+    "SWCI_GENERIC_TASK_MAX_WAIT_TIME": "120",
+}
+_OLD_SETTING = "SWCI_TASK_MAX_WAIT_TIME"  # once the name for both
+
+
+@dataclass
+class Context:
+    """A network node to talk to, with settings."""
+
+    name: str
+    host: str
+    port: int
+    service: bool  # reached through a reverse proxy
+    client: Client
+    env: dict[str, str]
+    version: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended. `leave`: the session is over."""
+
+    ok: bool
+    leave: bool = False
+
+
+class Session:
+    """State of a session, and `execute`."""
+
+    def __init__(
+        self,
+        language: Language,
+        connect: Connect,
+        *,
+        user_directory: Path,
+        env: Mapping[str, str],
+        clock: Clock | None = None,
+    ) -> None:
+        self.language = language
+        self.connect = connect
+        self.directory = Directory(user_directory)
+        self.clock = clock or Clock()
+        self.contexts: dict[str, Context] = {}
+        self.active: Context | None = None
+        self.exit_on_failure = False
+        self.leaving = False
+        self.count = 0  # commands executed so far: the number in the prompt
+        self._env = env
+
+    @property
+    def prompt(self) -> str:
+        return f"SWCI:{self.count} > "
+
+    @property
+    def client(self) -> Client:
+        """Client of the active context. Raises CommandError when there is none."""
+        return self.context().client
+
+    def context(self, name: str | None = None) -> Context:
+        """The named context, or the active one. Raises CommandError."""
+        if name is not None:
+            if name not in self.contexts:
+                raise CommandError(f"there is no context {name}")
+            return self.contexts[name]
+        if self.active is None:
+            raise CommandError("no context is active; use CREATE CONTEXT, then SWITCH CONTEXT")
+        return self.active
+
+    def default_env(self) -> dict[str, str]:
+        """Settings that a new context starts with."""
+        return {
+            name: self._env.get(name) or self._env.get(_OLD_SETTING) or default
+            for name, default in SETTINGS.items()
+        }
+
+    def parse(self, line: str) -> Parsed | None:
+        """The command of a line; None for a blank line or comment. Raises CommandError."""
+        text = line.strip()
+        return None if not text or text.startswith("#") else self.language.parse(text)
+
+    def execute(self, line: str, out: Output) -> Outcome:
+        """Carry out one line. Whatever goes wrong becomes a line `ERROR : …`.
+
+        KeyboardInterrupt passes through: the face decides what it ends.
+        """
+        text = line.strip()
+        if not text or text.startswith("#"):
+            return Outcome(ok=True)
+        self.count += 1
+        try:
+            parsed = self.language.parse(text)
+            parsed.command.handler(self, parsed.args, out)
+        except CommandError as fault:
+            return self._failed(fault.lines, out)
+        except SwarmFault as fault:
+            return self._failed((str(fault),), out)
+        except Exception as fault:  # a defect of ours ends the command, not the session
+            log.exception("command failed: %s", text)
+            return self._failed((f"SW1001: unexpected {type(fault).__name__}: {fault}",), out)
+        return Outcome(ok=True, leave=self.leaving)
+
+    def _failed(self, lines: tuple[str, ...], out: Output) -> Outcome:
+        for line in lines:
+            out.line(f"ERROR : {line}")
+        return Outcome(ok=False, leave=self.exit_on_failure)
+
+    def close(self) -> None:
+        """Close the connections of all contexts."""
+        for context in self.contexts.values():
+            context.client.close()

@@ -1,0 +1,90 @@
+"""WAIT FOR TASKRUNNER: follow a task until it has ended, the time is over, or Ctrl-C."""
+
+from __future__ import annotations
+
+from swci.command import CommandError
+from swci.display import field, moment
+from swci.output import Output
+from swci.ports import Record, Watch
+from swci.progress import ENDED, Progress, failures
+from swci.session import Session
+
+MARK_EVERY = 5.0  # seconds without news between two marks
+MAX_CONTRACTS = 20  # that are followed for their progress
+
+_WAIT_SETTINGS = {"SL": "SWCI_RUN_TASK_MAX_WAIT_TIME"}
+_OTHER_WAIT_SETTING = "SWCI_GENERIC_TASK_MAX_WAIT_TIME"
+
+
+def wait_for_taskrunner(session: Session, name: str, out: Output) -> None:
+    """Raises CommandError when the task fails or is reset meanwhile."""
+    client = session.client
+    key = f"taskrunners/{name}"
+    contracts = sorted(client.table("contracts"))[:MAX_CONTRACTS]
+    watch = client.watch([key, *(f"contracts/{contract}" for contract in contracts)])
+    try:
+        watch.wait(lambda seen: seen.records[key] is not None, MARK_EVERY)
+        first = watch.records[key] or client.record("taskrunners", name)
+        if first is None:
+            raise CommandError(f"there is no taskrunner {name}")
+        if first["state"] == "IDLE":
+            raise CommandError(f"taskrunner {name} is IDLE: no task is assigned to it")
+        minutes = _minutes(session, first["peer_type"])
+        out.line(f"WAITING FOR TASKRUNNER TO COMPLETE - Maximum wait time is : {minutes:g} mins")
+        ended = _follow(session, watch, key, first["operation"], minutes * 60, out)
+    finally:
+        watch.close()
+    if ended is None:
+        out.line("WARNING - Maximum configured SWCI wait time is Over")
+        return
+    out.line("TASKRUNNER FINISHED")
+    out.line(field("STATE", ended["state"]))
+    seconds = max(0, ended["ended_ms"] - ended["started_ms"]) / 1000
+    out.line(field("TIME", f"{moment(ended['ended_ms'])}, after {seconds:.1f} s"))
+    if ended["state"] == "ERROR":
+        for line in failures(ended):
+            out.line(line)
+        raise CommandError("Task has failed, check TASKRUNNER PEER STATUS for Error description")
+
+
+def _minutes(session: Session, peer_type: str) -> float:
+    """The longest wait, from the context's settings."""
+    setting = _WAIT_SETTINGS.get(peer_type, _OTHER_WAIT_SETTING)
+    text = session.context().env.get(setting, "")
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 < minutes < 1e6:
+        raise CommandError(f"{setting} is {text!r}, but should be a number of minutes")
+    return minutes
+
+
+def _follow(
+    session: Session, watch: Watch, key: str, operation: str, limit: float, out: Output
+) -> Record | None:
+    """The record of the ended task; None when the time is over."""
+    progress = Progress(key.partition("/")[2])
+    end = session.clock.monotonic() + limit
+    trouble = ""
+    while True:
+        height, error = watch.height, watch.error
+        runner = watch.records[key]
+        for line in progress.update(watch.records, session.clock.monotonic()):
+            out.line(line)
+        if runner is not None and runner["operation"] != operation:
+            raise CommandError(f"taskrunner {runner['name']} was reset meanwhile")
+        if runner is not None and runner["state"] in ENDED:
+            return runner
+        if error and error != trouble:
+            out.line(f"no news at the moment: {error}")
+        trouble = error
+        left = end - session.clock.monotonic()
+        if left <= 0:
+            return None
+        news = watch.wait(
+            lambda seen, h=height, e=error: seen.height != h or seen.error != e,  # type: ignore[misc]
+            min(MARK_EVERY, left),
+        )
+        if not news:
+            out.mark()
