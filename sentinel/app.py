@@ -58,6 +58,7 @@ class Services:
     status: Callable[[], Mapping[str, Any]]
     bootstrap: Callable[[], Awaitable[Mapping[str, Any]]]
     presence: Presence
+    ages: Callable[[], Mapping[str, float]]  # presence of everybody, network nodes included
     attached: Callable[[str], None]  # a client's first sign of life: tell the other SNs
     receipts: Receipts[Any]
     pulse: Pulse
@@ -152,7 +153,7 @@ def _add_node(app: FastAPI, services: Services) -> None:
     @app.get("/v1/presence", response_model=dict[str, float])
     async def presence() -> Response:
         """Seconds since each node was last known to be alive."""
-        return answer({uid: round(age, 3) for uid, age in services.presence.ages().items()})
+        return answer({uid: round(age, 3) for uid, age in services.ages().items()})
 
     @app.get("/v1/bootstrap", response_model=schemas.Bootstrap)
     async def bootstrap(request: Request) -> Response:
@@ -326,7 +327,7 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
     if committed is None:
         return None
     transactions = []
-    for tx, verdict in zip(committed.txs, committed.verdicts, strict=True):
+    for tx, verdict in zip(committed.block.transactions, committed.verdicts, strict=True):
         signed = SignedTransaction.decode(tx)
         transactions.append(
             {
@@ -340,11 +341,20 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
         )
     return {
         "height": height,
-        "digest": committed.digest,
-        "time_ms": committed.time_ms,
+        "digest": _digest_after(ledger, height),
+        "time_ms": committed.block.header.time_ms,
         "transactions": transactions,
         "changed": sorted(committed.changed),
     }
+
+
+def _digest_after(ledger: Ledger, height: int) -> bytes | None:
+    """Return the state's digest after a block: the next block carries it."""
+    state = ledger.state
+    if state.height == height:
+        return state.digest()
+    following = ledger.block(height + 1)
+    return following.block.header.state if following else None
 
 
 async def _transaction_body(request: Request) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from sentinel.settings import Settings
+from sentinel.threads import in_thread
 from sentinel.version import VERSION
 from swarm.api.models import Endpoint
 from swarm.api.transport import Transport, code_of
@@ -77,7 +78,7 @@ async def join(settings: Settings, identity: Identity, say: Callable[[str], None
     try:
         while True:
             try:
-                return await trio.to_thread.run_sync(_ask, transport, abandon_on_cancel=True)
+                return await in_thread(_ask, transport)
             except RemoteError as fault:
                 now = trio.current_time()
                 if now >= tell_at or fault.cause != told:

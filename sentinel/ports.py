@@ -16,6 +16,10 @@ class StateView(Protocol):
     def height(self) -> int:
         """Height of the last applied block."""
 
+    @property
+    def chain(self) -> bytes:
+        """Id of the network."""
+
     def digest(self) -> bytes:
         """Digest of all tables."""
 
@@ -29,20 +33,61 @@ class StateView(Protocol):
 class VerdictView(Protocol):
     """The state machine's answer to a transaction."""
 
-    ok: bool
-    code: str
-    text: str
-    result: dict[str, Any]
+    @property
+    def ok(self) -> bool:
+        """Whether it was done."""
+
+    @property
+    def code(self) -> str:
+        """Why not: a code, "" when it was."""
+
+    @property
+    def text(self) -> str:
+        """Why not: a sentence."""
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it returned."""
+
+
+class HeaderView(Protocol):
+    """What the API tells of a block's header."""
+
+    @property
+    def time_ms(self) -> int:
+        """The proposer's clock."""
+
+    @property
+    def state(self) -> bytes:
+        """Digest of the state before this block."""
 
 
 class BlockView(Protocol):
+    """A block."""
+
+    @property
+    def header(self) -> HeaderView:
+        """Its header."""
+
+    @property
+    def transactions(self) -> Sequence[bytes]:
+        """Encoded signed transactions."""
+
+
+class CommittedView(Protocol):
     """A committed block and what came of it."""
 
-    txs: Sequence[bytes]
-    verdicts: Sequence[VerdictView]
-    changed: Set[str]  # "table/id"
-    digest: bytes  # of the state after it
-    time_ms: int
+    @property
+    def block(self) -> BlockView:
+        """The block."""
+
+    @property
+    def verdicts(self) -> Sequence[VerdictView]:
+        """One for each transaction."""
+
+    @property
+    def changed(self) -> Set[str]:
+        """Records that it changed, as "table/id"."""
 
 
 class Ledger(Protocol):
@@ -61,5 +106,5 @@ class Ledger(Protocol):
     def waiting(self) -> str:
         """Say what it waits for, "" for nothing."""
 
-    def block(self, height: int) -> BlockView | None:
+    def block(self, height: int) -> CommittedView | None:
         """Return a committed block."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MOST = 4096  # uids taken over from one SN
+MOST = 256  # uids in one sign of life, which is bounded
 FORGET = 600.0  # seconds after which a node that is gone is no longer listed
 
 
@@ -76,6 +76,13 @@ class Presence:
             if isinstance(uid, str) and len(uid) == 32 and type(age) is int and 0 <= age < 10**9:
                 seen[uid] = now - age / 1000
         self._remote[sn] = seen
+
+    def told(self, sn: str, uid: Any) -> None:
+        """The SN `sn` says that a client has just come to it."""
+        if isinstance(uid, str) and len(uid) == 32:
+            seen = self._remote.setdefault(sn, {})
+            if uid in seen or len(seen) < MOST:
+                seen[uid] = self._clock()
 
     def gone(self, sn: str) -> None:
         """The SN `sn` left the ledger: forget what it said."""

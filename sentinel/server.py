@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -26,6 +26,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from sentinel.groups import leaves
 from sentinel.refusals import Refusals
 from sentinel.tls import TlsStream, tune
 from swarm.errors import LocalError, RemoteError
@@ -104,7 +105,7 @@ class ApiServer:
                 await self._admit(stream, context)
             except BaseException as fault:
                 # Whatever a client sends must not end the node.
-                causes = list(_leaves(fault))
+                causes = list(leaves(fault))
                 if any(isinstance(c, (KeyboardInterrupt, SystemExit)) for c in causes):
                     raise
                 own = [c for c in causes if not isinstance(c, trio.Cancelled)]
@@ -178,16 +179,6 @@ class ApiServer:
             self._refusals.note(who, "certificate", str(fault))
             return {"peer": None, "refused": fault.cause, "key": who}
         return {"peer": peer, "refused": "", "key": peer.fingerprint}
-
-
-def _leaves(fault: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions inside of nested groups; before Python 3.11 a library defines these."""
-    inner = getattr(fault, "exceptions", None)
-    if inner is None:
-        yield fault
-    else:
-        for one in inner:
-            yield from _leaves(one)
 
 
 def _handshake_failure(fault: ssl.SSLError) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class Settings:
             version = ipaddress.ip_address(self.host).version
             kind = "ip4" if version == 4 else "ip6"
         except ValueError:
-            kind = "dns4"
+            kind = "dns"
         return f"/{kind}/{self.host}/tcp/{self.p2p_announced}"
 
 

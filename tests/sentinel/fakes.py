@@ -23,12 +23,22 @@ class FakeVerdict:
 
 
 @dataclass(frozen=True)
+class FakeHeader:
+    state: bytes
+    time_ms: int = 0
+
+
+@dataclass(frozen=True)
 class FakeBlock:
-    txs: tuple[bytes, ...]
+    header: FakeHeader
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class FakeCommitted:
+    block: FakeBlock
     verdicts: tuple[FakeVerdict, ...]
     changed: frozenset[str]
-    digest: bytes
-    time_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.state = FakeState()
-        self.blocks: dict[int, FakeBlock] = {}
+        self.blocks: dict[int, FakeCommitted] = {}
         self.reason = ""
         self.ids: set[bytes] = set()
         self.on_block: list[Any] = []
@@ -80,8 +90,9 @@ class FakeLedger:
             changed = frozenset({f"tasks/{args['name']}"})
         else:
             verdict, changed = FakeVerdict(False, "SW1001", "no such operation"), frozenset()
+        block = FakeBlock(FakeHeader(self.state.digest()), (tx,))
+        self.blocks[height] = FakeCommitted(block, (verdict,), changed)
         self.state = state
-        self.blocks[height] = FakeBlock((tx,), (verdict,), changed, state.digest())
         for callback in self.on_block:
             callback(tx, height, verdict)
         return height, verdict
@@ -93,5 +104,5 @@ class FakeLedger:
     def waiting(self) -> str:
         return self.reason
 
-    def block(self, height: int) -> FakeBlock | None:
+    def block(self, height: int) -> FakeCommitted | None:
         return self.blocks.get(height)

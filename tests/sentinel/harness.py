@@ -89,6 +89,7 @@ class LiveApi:
             },
             bootstrap=self._bootstrap,
             presence=self.presence,
+            ages=self.presence.ages,
             attached=self.attached.append,
             receipts=receipts,
             pulse=pulse,

@@ -1,0 +1,137 @@
+"""What a network node looks after, second by second."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import trio
+
+from sentinel.late_mesh import LateMesh
+from sentinel.lost import Loss, LostRule
+from sentinel.ports import Ledger
+from sentinel.presence import Presence
+from sentinel.waiting import WaitLog
+from sentinel.writer import Writer
+from swarm.errors import RemoteError
+from swarm.identity import Identity
+
+log = logging.getLogger("swarm.node")
+
+TICK = 1.0  # seconds
+TRUST_EVERY = 10  # ticks
+EXPIRY_EVERY = 24 * 3600  # ticks
+MAX_BUSY = 64  # own transactions under way
+EXPIRY_WARNING = timedelta(days=30)
+
+
+class Housekeeper:
+    """Reports lost learners, votes for new CAs, tells of waits and of a certificate's end."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        uid: str,
+        ledger: Ledger,
+        writer: Writer,
+        presence: Presence,
+        mesh: LateMesh,
+        trust_changed: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._uid = uid
+        self._ledger = ledger
+        self._writer = writer
+        self._presence = presence
+        self._mesh = mesh
+        self._trust_changed = trust_changed
+        self._busy: set[object] = set()  # what is being written to the ledger now
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        rule = LostRule(self._uid, trio.current_time)
+        waits = WaitLog(trio.current_time)
+        tick = 0
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._look_for_losses(rule, nursery)
+                self._tell_waits(waits)
+                if tick % TRUST_EVERY == 0:
+                    if self._identity.trust.reload():
+                        log.info("the trust store has changed")
+                        self._trust_changed()
+                    self._vote_for_cas(nursery)
+                if tick and tick % EXPIRY_EVERY == 0:
+                    self._warn_of_expiry()
+                tick += 1
+                await trio.sleep(TICK)
+
+    def _look_for_losses(self, rule: LostRule, nursery: trio.Nursery) -> None:
+        state = self._ledger.state
+        for loss in rule.overdue(
+            state.table("contracts"),
+            state.table("nodes"),
+            self._presence.ages(),
+            self._mesh.last_seen,
+        ):
+            key = (loss.contract, loss.uid)
+            if key not in self._busy and len(self._busy) < MAX_BUSY:
+                self._busy.add(key)
+                nursery.start_soon(self._report, loss, key)
+
+    async def _report(self, loss: Loss, key: tuple[str, str]) -> None:
+        try:
+            log.info("%s: reporting %s lost: %s", loss.contract, loss.uid, loss.reason)
+            verdict = await self._writer.submit("round.lost", loss._asdict())
+            if not verdict.ok:
+                log.info("%s: report of %s: %s", loss.contract, loss.uid, verdict.text)
+        except RemoteError as fault:
+            log.warning("%s: %s cannot be reported: %s", loss.contract, loss.uid, fault)
+        finally:
+            self._busy.discard(key)
+
+    def _vote_for_cas(self, nursery: trio.Nursery) -> None:
+        """Vote for every CA that this node trusts and the ledger has not admitted."""
+        state = self._ledger.state
+        me = state.get("nodes", self._uid)
+        if me is None or not me["validator"]:
+            return
+        known = state.table("cas")
+        for fingerprint, der in self._identity.trust.ca_ders.items():
+            record = known.get(fingerprint)
+            if record is not None and (record["admitted"] or self._uid in record["votes"]):
+                continue
+            if fingerprint not in self._busy:
+                self._busy.add(fingerprint)
+                nursery.start_soon(self._vote, fingerprint, der)
+
+    async def _vote(self, fingerprint: str, der: bytes) -> None:
+        try:
+            verdict = await self._writer.submit("ca.admit", {"der": der})
+            if verdict.ok:
+                done = "is admitted" if verdict.result.get("admitted") else "has our vote"
+                log.info("CA %s %s", fingerprint[:16], done)
+            else:
+                log.warning("CA %s: %s", fingerprint[:16], verdict.text)
+        except RemoteError as fault:
+            log.warning("CA %s: %s", fingerprint[:16], fault)
+        finally:
+            self._busy.discard(fingerprint)
+
+    def _tell_waits(self, waits: WaitLog) -> None:
+        state = self._ledger.state
+        reasons = {"ledger": self._ledger.waiting()}
+        for table in ("contracts", "taskrunners"):
+            for name, record in state.table(table).items():
+                reasons[name] = record["waiting"]
+        waits.look(reasons)
+
+    def _warn_of_expiry(self) -> None:
+        left = self._identity.not_after - datetime.now(timezone.utc)
+        if left < EXPIRY_WARNING:
+            log.warning(
+                "the certificate %s expires in %d days; renew it with gen-cert --renew",
+                self._identity.common_name,
+                left.days,
+            )

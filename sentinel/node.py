@@ -1,0 +1,385 @@
+"""The network node: ledger, mesh and API in one process, and its life from start to leaving.
+
+Order of a start, chosen so that clients are answered as early as it makes sense:
+
+1. The API listens. Until the node is ready it answers 503 with the reason.
+2. The ledger: the one on disk, else a new one (sentinel), else the one of the network that the
+   sentinel belongs to.
+3. A node that has a ledger of its own is ready now. Loading the mesh takes more than a second, and
+   goes on behind. One that joins needs the mesh first, fetches all blocks, and is ready when the
+   ledger lists it.
+
+Everything runs in one trio nursery. A signal makes the node leave the validators, so that the
+others need not wait for it, and then cancels the nursery.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+from swarm.ledger.replica import Replica
+
+from sentinel.app import Refusal, Services, make_app
+from sentinel.bootstrap import Origin, found, join, write_origin
+from sentinel.housekeeping import Housekeeper
+from sentinel.late_mesh import LateMesh
+from sentinel.metrics import Metrics
+from sentinel.ports import CommittedView, StateView, VerdictView
+from sentinel.presence import Presence
+from sentinel.receipts import Receipts
+from sentinel.refusals import Refusals
+from sentinel.server import ApiServer
+from sentinel.settings import Settings
+from sentinel.streams import Pulse
+from sentinel.threads import in_thread
+from sentinel.version import VERSION
+from sentinel.writer import Writer
+from swarm.errors import LocalError, RemoteError
+from swarm.identity import Identity, node_uid
+from swarm.ledger.consensus.quorum import quorum
+from swarm.mesh.port import PeerInfo
+
+log = logging.getLogger("swarm.node")
+ready_log = logging.getLogger("swarm.blCnt")
+
+LEAVE_LIMIT = 3.0  # seconds for leaving the validators
+FAREWELL_LIMIT = 0.5  # seconds in which the others hear of the block that let us go
+REMEMBERED_BLOCKS = 200  # whose verdicts are known after a restart
+MESH_LIMIT = 10.0  # seconds that a joiner's question waits for our own mesh
+SN_TYPES = ("SENTINEL", "SN")
+
+
+class NetworkNode:
+    """One SN. `run` returns after a signal, when it has left in order."""
+
+    def __init__(self, settings: Settings, identity: Identity) -> None:
+        self.settings = settings
+        self.identity = identity
+        self.uid = node_uid(identity.fingerprint)
+        self._mesh = LateMesh()
+        self._mesh_view = self._mesh.view("presence")
+        self._mesh_up = trio.Event()
+        self._real_mesh: Any = None
+        self._replica: Replica | None = None
+        self._starting = "the ledger is being opened"
+        self._pulse = Pulse()
+        self._receipts: Receipts[VerdictView] = Receipts()
+        self._dialled: dict[str, tuple[str, ...]] = {}
+
+    # ------------------------------------------------------------------- life
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT. Raises LocalError, possibly inside an exception group."""
+        clock = trio.current_time
+        self._presence = Presence(clock)
+        self._refusals = Refusals(clock)
+        self._metrics = Metrics(self._gauges, self._refusals.counts)
+        self._server = ApiServer(make_app(self._services()), self.identity, self._refusals)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_on_signal, signals, nursery.cancel_scope)
+                where = (self.settings.listen, self.settings.api_port)
+                await nursery.start(self._server.serve, *where)
+                await self._start(nursery)
+        log.info("stopped")
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        origin, joining = await self._origin()
+        replica = Replica(
+            self.settings.data_dir, origin.genesis, self.identity, self._mesh.view("ledger")
+        )
+        replica.on_commit(self._committed)
+        await nursery.start(replica.run)
+        self._replica = replica
+        self._remember()
+        self._writer = Writer(self.identity, replica)
+        self._wire_presence()
+        if joining:
+            self._starting = "it is joining the network: the mesh is being opened"
+            await self._open_mesh(nursery, origin)
+            self._starting = "it is joining the network: blocks are being fetched"
+            await replica.synced.wait()
+            self._starting = "it is joining the network: waiting to be enrolled"
+            await self._enroll()
+            self._ready()
+        else:
+            self._ready()
+            await self._open_mesh(nursery, origin)
+            nursery.start_soon(self._enroll)
+        # What has been imported lives as long as the process: no need to look at it again.
+        gc.freeze()
+        housekeeper = Housekeeper(
+            self.identity, self.uid, replica, self._writer, self._presence, self._mesh,
+            self._trust_changed,
+        )  # fmt: skip
+        nursery.start_soon(housekeeper.run)
+
+    async def _origin(self) -> tuple[Origin, bool]:
+        """Return what the ledger starts from, and whether this node is new to the network."""
+        settings = self.settings
+        kept = Replica.genesis_of(settings.data_dir)
+        if kept is not None:
+            log.info("going on with the ledger in %s", settings.data_dir)
+            return Origin(kept), False
+        if settings.is_sentinel:
+            genesis = found(settings, self.identity)
+            log.info("founding the network %s", genesis.chain_id.hex()[:16])
+            Replica.create(settings.data_dir, genesis)
+            return Origin(genesis), False
+        if not settings.sentinel_host:
+            raise LocalError(
+                "SW5101",
+                "neither --sentinel nor --sentinel-ip is given, and there is no ledger in "
+                f"{settings.data_dir}",
+            )
+
+        def say(why: str) -> None:
+            self._starting = why
+            log.info("%s", why)
+
+        origin = await join(settings, self.identity, say)
+        log.info("joining the network %s", origin.genesis.chain_id.hex()[:16])
+        Replica.create(settings.data_dir, origin.genesis)
+        return origin, True
+
+    def _ready(self) -> None:
+        self._starting = ""
+        ready_log.info("Starting SWARM-API-SERVER on port: %d", self.settings.api_port)
+
+    async def _open_mesh(self, nursery: trio.Nursery, origin: Origin) -> None:
+        module = await in_thread(importlib.import_module, "swarm.mesh.mesh")
+        logging.getLogger("libp2p").propagate = True
+        self._real_mesh = module.Mesh(
+            self.identity,
+            listen=(self.settings.listen, self.settings.p2p_port),
+            announce=[self.settings.announced],
+            book=self.settings.data_dir / "peers.json",
+            version=VERSION,
+            chain=origin.genesis.chain_id,
+        )
+        self._mesh.plug(self._real_mesh)
+        for peer_id, addresses in origin.peers:
+            self._dial(peer_id, addresses)
+        await nursery.start(self._real_mesh.run)
+        self._dial_members()
+        self._mesh_up.set()
+
+    async def _enroll(self) -> None:
+        """Put this node's present addresses on the ledger, and vote from then on."""
+        assert self._replica is not None
+        settings = self.settings
+        wanted = {
+            "host": settings.host,
+            "port": settings.api_port,
+            "p2p": [settings.announced],
+            "peer_id": self._mesh.peer_id,
+            "name": settings.name,
+            "version": VERSION,
+        }
+        record = self._replica.state.get("nodes", self.uid)
+        listed = record is not None and record["active"] and record["validator"]
+        if record and listed and all(record[key] == value for key, value in wanted.items()):
+            return
+        await self._writer.insist(
+            "node.enroll",
+            {
+                **wanted,
+                "uid_name": "",
+                "type": "SN",
+                "parent": "",
+                "validator": True,
+                "runner": "",
+                "pairs": 0,
+                "contract": "",
+            },
+        )
+
+    # ---------------------------------------------------------------- leaving
+
+    async def _end_on_signal(self, signals: Any, scope: trio.CancelScope) -> None:
+        async for number in signals:
+            log.info("%s: leaving the network", signal.Signals(number).name)
+            break
+        self._starting = "it is leaving the network"
+        if self._replica is not None:
+            with trio.move_on_after(LEAVE_LIMIT):
+                await self._leave()
+        scope.cancel()
+        self._server.abort()
+
+    async def _leave(self) -> None:
+        assert self._replica is not None
+        record = self._replica.state.get("nodes", self.uid)
+        if record is None or not record["active"]:
+            return
+        try:
+            verdict = await self._writer.submit("node.leave", {"uid": self.uid})
+        except RemoteError as fault:
+            log.warning("the ledger still lists this node: %s", fault)
+            return
+        if verdict.result.get("stays"):
+            return  # the last validator: nobody is left to tell
+        with trio.move_on_after(FAREWELL_LIMIT):
+            await trio.sleep_forever()
+
+    # --------------------------------------------------------------- services
+
+    def _services(self) -> Services:
+        return Services(
+            ledger=self._ledger,
+            status=self._status,
+            bootstrap=self._bootstrap,
+            presence=self._presence,
+            ages=self._ages,
+            attached=self._attached,
+            receipts=self._receipts,
+            pulse=self._pulse,
+            refusals=self._refusals,
+            metrics=self._metrics,
+        )
+
+    def _ledger(self) -> Replica:
+        if self._replica is None or self._starting:
+            raise Refusal(503, "SW5104", f"this node is not ready: {self._starting}")
+        return self._replica
+
+    def _status(self) -> dict[str, Any]:
+        replica = self._ledger()
+        state = replica.state
+        validators = [v.uid for v in state.validators()]
+        return {
+            "version": VERSION,
+            "chain": state.chain,
+            "name": self.settings.name,
+            "uid": self.uid,
+            "height": state.height,
+            "digest": state.digest(),
+            "validators": [{"uid": uid, "name": self._name_of(uid)} for uid in validators],
+            "quorum": quorum(len(validators), state.fault_model),
+            "fault_model": state.fault_model,
+            "peers": [
+                {
+                    "uid": peer.uid,
+                    "name": self._name_of(peer.uid) or peer.common_name,
+                    "age_s": _rounded(self._mesh.last_seen(peer.uid)),
+                }
+                for peer in self._mesh.peers()
+            ],
+            "waiting": replica.waiting(),
+        }
+
+    async def _bootstrap(self) -> dict[str, Any]:
+        replica = self._ledger()
+        with trio.move_on_after(MESH_LIMIT):
+            await self._mesh_up.wait()
+        if not self._mesh_up.is_set():
+            raise Refusal(503, "SW5104", "this node's mesh is still being opened")
+        peers = [(self._mesh.peer_id, [self.settings.announced])]
+        for record in self._members(replica.state):
+            if record["uid"] != self.uid and record["active"]:
+                peers.append((record["peer_id"], record["p2p"]))
+        genesis = Replica.genesis_of(self.settings.data_dir)
+        assert genesis is not None, "a running replica has a genesis"
+        return write_origin(genesis, peers)
+
+    def _gauges(self) -> Mapping[str, float]:
+        gauges = {
+            "api_connections": float(self._server.connections),
+            "mesh_peers": float(len(self._mesh.peers())),
+        }
+        if self._replica is not None:
+            state = self._replica.state
+            gauges["ledger_height"] = float(state.height)
+            gauges["ledger_validators"] = float(len(state.validators()))
+            gauges["ledger_waiting"] = float(bool(self._replica.waiting()))
+        return gauges
+
+    # --------------------------------------------------------------- presence
+
+    def _wire_presence(self) -> None:
+        def told(peer: PeerInfo, uid: Any) -> None:
+            self._presence.told(peer.uid, uid)
+
+        def heard(peer: PeerInfo, payload: Any) -> None:
+            self._presence.heard(peer.uid, payload)
+
+        self._mesh_view.set_beat(self._presence.beat)
+        self._mesh_view.on_beat(heard)
+        self._mesh_view.on_cast("presence.came", told)
+
+    def _attached(self, uid: str) -> None:
+        self._mesh_view.cast("presence.came", uid)
+
+    def _ages(self) -> dict[str, float]:
+        ages = self._presence.ages()
+        ages[self.uid] = 0.0
+        for record in self._members(self._ledger().state):
+            age = self._mesh.last_seen(record["uid"])
+            if age is not None:
+                ages[record["uid"]] = age
+        return ages
+
+    # ---------------------------------------------------------------- commits
+
+    def _remember(self) -> None:
+        """Know the verdicts of the latest blocks, for clients that ask again after our restart."""
+        assert self._replica is not None
+        height = self._replica.state.height
+        for number in range(max(1, height - REMEMBERED_BLOCKS + 1), height + 1):
+            committed = self._replica.block(number)
+            if committed is not None:
+                self._keep_receipts(number, committed)
+
+    def _keep_receipts(self, height: int, committed: CommittedView) -> None:
+        for tx, verdict in zip(committed.block.transactions, committed.verdicts, strict=True):
+            self._receipts.add(tx, height, verdict)
+
+    def _committed(self, committed: CommittedView, state: StateView) -> None:
+        self._keep_receipts(state.height, committed)
+        self._pulse.beat()
+        nodes = [key.partition("/")[2] for key in committed.changed if key.startswith("nodes/")]
+        if nodes:
+            self._dial_members()
+        for uid in nodes:
+            self._log_member(state.get("nodes", uid), uid)
+
+    def _log_member(self, record: Mapping[str, Any] | None, uid: str) -> None:
+        if record is None:
+            log.info("node %s gave its place to another one of its certificate", uid)
+        else:
+            what = "is a member" if record["active"] else "has left"
+            log.info("%s %s (%s) %s", record["type"], record["name"], uid, what)
+
+    def _dial_members(self) -> None:
+        if self._real_mesh is None or self._replica is None:
+            return
+        for record in self._members(self._replica.state):
+            if record["uid"] != self.uid and record["active"]:
+                self._dial(record["peer_id"], tuple(record["p2p"]))
+
+    def _dial(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        if peer_id and self._dialled.get(peer_id) != addresses:
+            self._dialled[peer_id] = addresses
+            self._real_mesh.add(peer_id, addresses)
+
+    def _trust_changed(self) -> None:
+        self._server.trust_changed()
+        if self._real_mesh is not None:
+            self._real_mesh.reload()
+
+    def _members(self, state: StateView) -> list[dict[str, Any]]:
+        return [r for r in state.table("nodes").values() if r["type"] in SN_TYPES]
+
+    def _name_of(self, uid: str) -> str:
+        record = self._replica.state.get("nodes", uid) if self._replica else None
+        return str(record["name"]) if record else ""
+
+
+def _rounded(age: float | None) -> float | None:
+    return None if age is None else round(age, 3)
