@@ -302,7 +302,9 @@ class Profile(Strict):
     groupname: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = Field(
         description="first part of all container and volume names"
     )
-    taskrunner: Text = Field(description="the taskrunner to listen to")
+    taskrunner: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]{0,159}$")] = Field(
+        description="the taskrunner to listen to"
+    )
     policyuri: None = Field(None, description="must be null: every task is accepted")
     resourcemgr: ResourceManager = Field(description="what runs the pairs")
     network: str | None = Field(description="Docker network of SL and ML; PROCESS has none")

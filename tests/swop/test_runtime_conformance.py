@@ -231,7 +231,7 @@ def test_a_program_that_cannot_start_is_told(runtime: Runtime) -> None:
     else:
         status = ended(runtime, program.name)
         assert status.code == 127
-        assert "/no/such/program" in status.note
+        assert "/no/such/program" in status.note + runtime.log_tail(program.name)
 
 
 def test_a_build_makes_what_its_outcome_names(runtime: Runtime) -> None:

@@ -1,0 +1,345 @@
+"""The operator's shell: threads around the pure core of `operator.py`.
+
+- the main thread takes events from one queue, steps the core and hands its effects out;
+- the *worker* does what may take long (builds, starts, removals), one job after the other;
+- the *outbox* submits transactions in order, and again until the network takes them;
+- the *poller* looks after the programs that the core watches;
+- the watch of the API client brings the taskrunner's record, and is our sign of life.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from swarm.api.models import VerdictError
+from swarm.errors import LocalError, RemoteError, SwarmFault
+from swop import operator as core
+from swop.plan import Host, Pair, RunTask, plan_pairs
+from swop.profile import Profile
+from swop.runtime import LOG_LIMIT, Runtime, bounded_tail
+from swop.status_text import status_text
+from swop.tasks import understand
+
+log = logging.getLogger("swop")
+
+T = TypeVar("T")
+POLL_SECONDS = 0.5
+PAUSE_SECONDS = 2.0  # before a transaction or a read is tried again
+TRY_AGAIN = ("SW5001", "SW5005")  # no SN answers, or the SNs have no quorum
+CONNECT_TRIES = 60
+CONNECT_SECONDS = 5.0
+STOP_PAIRS_SECONDS = 4.0  # from SIGTERM to SIGKILL for pairs when the operator itself must go
+LEAVE_SECONDS = 4.0
+LAST_JOB_SECONDS = 1.0
+
+
+class Api(Protocol):
+    """What the operator needs of `swarm.api.client.ApiClient`."""
+
+    def is_up(self) -> bool: ...
+    def status(self) -> dict[str, Any]: ...
+    def record(self, table: str, key: str, *, min_height: int = 0) -> dict[str, Any] | None: ...
+    def submit(self, op: str, args: Mapping[str, Any], *, patience: float = 60.0) -> Any: ...
+    def watch(self, keys: Sequence[str], *, uid: str = "") -> Any: ...
+    def close(self) -> None: ...
+
+
+class Daemon:
+    """One running operator. `run` returns when `stop` was called."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        host: Host,
+        profile: Profile,
+        runtime: Runtime,
+        api: Api,
+        keep: bool = False,
+        version: str = "",
+    ) -> None:
+        self._name = name
+        self._host = host
+        self._profile = profile
+        self._runtime = runtime
+        self._api = api
+        self._keep = keep
+        self._version = version
+        self._core = core.Operator(host.uid)
+        self._events: queue.SimpleQueue[core.Event | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._letters: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
+        self._watched: tuple[str, tuple[core.PlannedPair, ...]] = ("", ())
+        self._pairs: dict[int, Pair] = {}  # of the operation at hand; the worker's
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    # ------------------------------------------------------------------ life
+
+    def stop(self) -> None:
+        """Ask `run` to end; may be called from a signal handler."""
+        self._stopping.set()
+        self._events.put(None)
+
+    def run(self) -> None:
+        """Work until stopped. Raises RemoteError SW7005 when no SN answers at the start."""
+        if not self._connect():
+            return
+        self._enroll_node()
+        log.info("Runtime: %s", self._runtime.check())
+        for target in (self._work, self._deliver, self._poll):
+            thread = threading.Thread(target=target, name=target.__name__, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        key = f"taskrunners/{self._profile.taskrunner}"
+        watch = self._api.watch([key], uid=self._host.uid)
+        watch.on_change(lambda changed: self._hear(changed, key))
+        self._hear(watch, key)
+        while (event := self._events.get()) is not None and not self._stopping.is_set():
+            self._take(event)
+        self._leave()
+
+    def _connect(self) -> bool:
+        """Wait for the SN; False when we were stopped meanwhile."""
+        for attempt in range(1, CONNECT_TRIES + 1):
+            if self._api.is_up():
+                log.info("API-Server is UP!")
+                return True
+            log.info(
+                "Failed to connect to the API Server. Retrying %d of %d", attempt, CONNECT_TRIES
+            )
+            if self._stopping.wait(CONNECT_SECONDS):
+                return False
+        address = f"{self._host.sn_host}:{self._host.sn_port}"
+        raise RemoteError("SW7005", f"no SN answered at {address} in {CONNECT_TRIES} attempts")
+
+    def _enroll_node(self) -> None:
+        """Register as a node of the network, with the SN that we talk to as parent."""
+        args = {
+            "uid_name": self._name,
+            "type": "SWOP",
+            "host": "",
+            "port": 0,
+            "p2p": [],
+            "peer_id": "",
+            "parent": str(self._api.status().get("uid", "")),
+            "validator": False,
+            "runner": self._profile.taskrunner,
+            "pairs": len(self._profile.pairs),
+            "contract": "",
+            "version": self._version,
+        }
+        self._api.submit("node.enroll", args)
+        runner = self._profile.taskrunner
+        log.info("Enrolled as %s (%s), listening to %s", self._name, self._host.uid, runner)
+
+    def _hear(self, watch: Any, key: str) -> None:
+        """The watch's callback, in its thread."""
+        if watch.connected:
+            self._events.put(core.RunnerChanged(watch.records.get(key)))
+
+    def _leave(self) -> None:
+        """Leave in order: the task hears of it, pairs are stopped. Bounded in time."""
+        log.info("Stopping: leaving the network, ending SL and ML")
+        leave = threading.Thread(target=self._say_good_bye, daemon=True)
+        leave.start()
+        self._jobs.put(None)
+        self._letters.put(None)
+        for thread in self._threads:  # a start that is under way; a build is not waited for
+            thread.join(LAST_JOB_SECONDS)
+        try:
+            self._clear("", STOP_PAIRS_SECONDS)
+        except SwarmFault as fault:
+            log.warning("some of SL and ML may be left: %s", fault)
+        leave.join(LEAVE_SECONDS)
+        log.info("Stopped")
+
+    def _say_good_bye(self) -> None:
+        try:
+            args = {"uid": self._host.uid}
+            self._api.submit("node.leave", args, patience=LEAVE_SECONDS)
+        except RemoteError as fault:
+            log.warning("the network did not hear that we leave: %s", fault)
+
+    # ------------------------------------------------------------------ effects
+
+    def _take(self, event: core.Event) -> None:
+        for effect in self._core.step(event, time.monotonic()):
+            self._perform(effect)
+        self._watched = (self._core.operation, tuple(self._core.watched()))
+
+    def _perform(self, effect: core.Effect) -> None:
+        if isinstance(effect, core.Say):
+            log.log(effect.level, "%s", effect.text)
+        elif isinstance(effect, core.Enroll):
+            self._post("runner.enroll", effect.operation, {"pairs": len(self._profile.pairs)})
+        elif isinstance(effect, core.Report):
+            self._post("runner.status", effect.operation, self._status(effect))
+        elif isinstance(effect, core.Execute):
+            self._jobs.put(lambda: self._execute(effect))
+        elif isinstance(effect, core.StartPair):
+            self._jobs.put(lambda: self._start_pair(effect))
+        elif isinstance(effect, core.StopPair):
+            self._jobs.put(lambda: self._stop_pair(effect.index))
+        else:
+            self._jobs.put(lambda: self._clear(effect.spare))
+
+    def _post(self, op: str, operation: str, args: dict[str, Any]) -> None:
+        common = {"runner": self._profile.taskrunner, "uid": self._host.uid}
+        self._letters.put((op, {**common, "operation": operation, **args}))
+
+    def _status(self, report: core.Report) -> dict[str, Any]:
+        tail = self._tail(report.tail_of) if report.tail_of else ""
+        text = f"{report.text}; last lines of its log:\n" if tail else report.text
+        if tail:
+            text += bounded_tail(tail, max(0, LOG_LIMIT - len(text)))
+        return {
+            "peer": report.peer,
+            "index": report.index,
+            "state": report.state,
+            "text": status_text(text),
+        }
+
+    def _tail(self, name: str) -> str:
+        try:
+            return self._runtime.log_tail(name)
+        except LocalError as fault:
+            return f"(its log cannot be read: {fault.cause})"
+
+    # ------------------------------------------------------------------ worker
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._stopping.is_set():
+            try:
+                job()
+            except SwarmFault as fault:
+                log.warning("%s", fault)
+            except Exception:
+                log.exception("a job failed in a way that was not foreseen")
+
+    def _execute(self, effect: core.Execute) -> None:
+        """Look up the task and do it; whatever goes wrong is the task's failure."""
+        try:
+            self._execute_task(effect)
+        except SwarmFault as fault:
+            self._events.put(core.TaskEnded(effect.operation, False, str(fault)))
+        except Exception as error:
+            log.exception("a task failed in a way that was not foreseen")
+            text = str(LocalError("SW1001", repr(error)[:500]))
+            self._events.put(core.TaskEnded(effect.operation, False, text))
+
+    def _execute_task(self, effect: core.Execute) -> None:
+        task = self._patiently(lambda: self._api.record("tasks", effect.task))
+        if task is None:
+            raise LocalError("SW7013", f"task {effect.task} does not exist")
+        prereq = self._patiently(lambda: self._api.record("tasks", task["prereq"]))
+        work = understand(task, prereq, self._profile)
+        if isinstance(work, RunTask):
+            self._plan(effect.operation, work)
+            return
+        self._progress(effect.operation, "Profile validated")
+        text = self._runtime.build(work, lambda said: self._progress(effect.operation, said))
+        self._events.put(core.TaskEnded(effect.operation, True, text))
+
+    def _plan(self, operation: str, task: RunTask) -> None:
+        if not self._runtime.has_image(task.image):
+            cause = f"{task.image}, which {task.name} runs in, is not on this host"
+            raise LocalError("SW7009", cause)
+        pairs = plan_pairs(self._profile, task, operation, self._host)
+        self._pairs = {pair.index: pair for pair in pairs}
+        planned = tuple(
+            core.PlannedPair(p.index, p.name, p.sl.name, p.ml.name, p.ml.takes_part) for p in pairs
+        )
+        self._runtime.adopt()  # so that a restarted operator knows its programs by name
+        self._events.put(core.PairsPlanned(operation, planned))
+
+    def _progress(self, operation: str, text: str) -> None:
+        self._events.put(core.Progress(operation, text))
+
+    def _start_pair(self, effect: core.StartPair) -> None:
+        pair, error = self._pairs[effect.index], ""
+        try:
+            self._runtime.start(pair.sl)
+            self._runtime.start(pair.ml)
+        except LocalError as fault:
+            error = str(fault)
+        self._events.put(core.PairStarted(effect.operation, effect.index, error))
+
+    def _stop_pair(self, index: int) -> None:
+        pair = self._pairs.get(index)
+        if pair is not None:
+            self._runtime.stop([pair.ml.name, pair.sl.name])
+
+    def _clear(self, spare: str, grace: float | None = None) -> None:
+        """Stop, and unless they shall be kept remove, all programs but those of one operation."""
+        names = [found.name for found in self._runtime.adopt() if found.operation != spare]
+        if not names:
+            return
+        if grace is None:
+            self._runtime.stop(names)
+        else:
+            self._runtime.stop(names, grace)
+        if self._keep:
+            log.info("Stopped and kept (SWOP_KEEP_CONTAINERS): %s", ", ".join(names))
+            return
+        self._runtime.remove(names)
+        log.info("Stopped and removed: %s", ", ".join(names))
+
+    def _patiently(self, read: Callable[[], T]) -> T:
+        """Read from the network, again and again while it does not answer."""
+        while True:
+            try:
+                return read()
+            except RemoteError as fault:
+                if fault.code not in TRY_AGAIN:
+                    raise
+                log.warning("%s", fault)
+                if self._stopping.wait(PAUSE_SECONDS):
+                    raise
+
+    # ------------------------------------------------------------------ outbox
+
+    def _deliver(self) -> None:
+        while (letter := self._letters.get()) is not None and not self._stopping.is_set():
+            op, args = letter
+            try:
+                self._patiently(lambda: self._submit(op, args))  # noqa: B023 - called at once
+            except RemoteError as fault:
+                log.error("%s is not delivered: %s", op, fault)
+                if op == "runner.enroll":
+                    self._events.put(core.EnrollAnswered(args["operation"], False, str(fault)))
+
+    def _submit(self, op: str, args: dict[str, Any]) -> None:
+        """Submit once; a verdict, good or bad, settles it."""
+        ok, text = True, ""
+        try:
+            self._api.submit(op, args)
+        except VerdictError as error:
+            ok, text = False, error.cause
+        if op == "runner.enroll":
+            self._events.put(core.EnrollAnswered(args["operation"], ok, text))
+        elif not ok:
+            # Usual after a RESET: the status of an operation that is over interests nobody.
+            log.info("a status was not taken: %s", text)
+
+    # ------------------------------------------------------------------ poller
+
+    def _poll(self) -> None:
+        complaint = ""
+        while not self._stopping.wait(POLL_SECONDS):
+            operation, pairs = self._watched
+            try:
+                for pair in pairs:
+                    # The ML first: when both have ended at the second look, both are seen.
+                    ml, sl = self._runtime.status(pair.ml), self._runtime.status(pair.sl)
+                    self._events.put(core.PairObserved(operation, pair.index, sl, ml))
+                complaint = ""
+            except LocalError as fault:
+                if str(fault) != complaint:
+                    log.warning("%s", fault)
+                complaint = str(fault)

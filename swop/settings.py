@@ -1,0 +1,76 @@
+"""What run-swop tells the operator, as environment variables."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import LocalError
+from swop.profile import ManagerType
+
+TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's environment, checked."""
+
+    profile: Path
+    name: str  # announced name; part of the node's uid
+    sn_host: str  # "" when the profile has to name it
+    sn_port: int | None
+    runtime: ManagerType | None  # None: as the profile says
+    keep: bool  # keep SL and ML after RESET, for debugging
+    user: str  # "uid:gid" of SL and ML; "" = as they come
+    data: Path
+    image: str  # "" = the operator's own
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Raises LocalError SW7004, with the variable's name."""
+    directory = Path(environment.get("USR_DIR") or "/platform/swarm/usr")
+    file = environment.get("SWOP_PROFILE")
+    if not file:
+        raise LocalError("SW7004", "SWOP_PROFILE (--profile-file-name) is not set")
+    name = environment.get("SWARM_NODE_NAME") or socket.gethostname()
+    data = environment.get("SWARM_DATA_DIR")
+    return Settings(
+        profile=directory / file,
+        name=name,
+        sn_host=environment.get("SN_NODE_IP", ""),
+        sn_port=_port(environment, "SN_API_SERVER_PORT"),
+        runtime=_runtime(environment.get("SWARM_RUNTIME", "")),
+        keep=environment.get("SWOP_KEEP_CONTAINERS", "").strip().lower() in TRUE_WORDS,
+        user=_user(environment),
+        data=Path(data) if data else Path.home() / ".swarm" / name / "data",
+        image=environment.get("SWARM_IMAGE", ""),
+    )
+
+
+def _port(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    if not text:
+        return None
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise LocalError("SW7004", f"{name}: expected a port number, found {text!r}")
+    return int(text)
+
+
+def _runtime(text: str) -> ManagerType | None:
+    if not text:
+        return None
+    try:
+        return ManagerType(text.upper())
+    except ValueError as error:
+        cause = f"SWARM_RUNTIME: expected DOCKER or PROCESS, found {text!r}"
+        raise LocalError("SW7004", cause) from error
+
+
+def _user(environment: Mapping[str, str]) -> str:
+    uid, gid = environment.get("SWOP_UID", ""), environment.get("SWOP_GID", "")
+    for name, text in (("SWOP_UID", uid), ("SWOP_GID", gid)):
+        if text and not text.isdigit():
+            raise LocalError("SW7004", f"{name}: expected a number, found {text!r}")
+    return f"{uid}:{gid or uid}" if uid else ""
