@@ -109,7 +109,7 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     draft.put("nodes", uid, node)
     if before is not None and before["validator"] and not votes:
         authorities.recount(draft)
-    return {"uid": uid, "validator": votes}
+    return {"uid": uid, "validator": votes} if is_sn else {"uid": uid}
 
 
 def _kind(asked: str, before: Node | None) -> str:

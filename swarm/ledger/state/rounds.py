@@ -218,7 +218,8 @@ def close(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
         return _progress(contract)  # somebody was faster
     missing = _min_peers(contract) - len(contract["checkins"])
     if missing > 0:
-        raise Refused("SW4057", f"{missing} more check-ins are needed to close the roster")
+        needed = f"{missing} more check-in{'s' * (missing > 1)}"
+        raise Refused("SW4057", f"the roster needs {needed} before it can close")
     _close(draft, context, contract)
     return _progress(contract)
 

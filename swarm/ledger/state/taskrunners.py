@@ -188,9 +188,10 @@ def _call_in(draft: Draft, runner: Taskrunner, args: dict[str, Any]) -> dict[str
     runner["swops"].pop(uid, None)
     for name in [name for name, peer in runner["peers"].items() if peer["swop"] == uid]:
         del runner["peers"][name]
-    runner["invited"] = sorted({*runner["invited"], *runner["swops"], uid})
-    if operator is None and runner["peer_type"] == "SWOP":
-        runner["needed"] += 1
+    if runner["invited"]:
+        runner["invited"] = sorted({*runner["invited"], uid})
+    if runner["peer_type"] == "SWOP" and len(runner["swops"]) >= runner["needed"]:
+        runner["needed"] += 1  # all places are taken: one more for it
     return {"operation": runner["operation"], "needed": runner["needed"]}
 
 
