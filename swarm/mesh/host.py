@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import trio
 from libp2p import new_swarm
@@ -20,7 +19,7 @@ from multiaddr import Multiaddr
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity
-from swarm.mesh import fixes, keys
+from swarm.mesh import fixes, keys, mux
 from swarm.mesh.door import DoorTransport
 from swarm.mesh.transport import (
     PROTOCOL,
@@ -39,24 +38,27 @@ CONNECTIONS_PER_PEER = 4  # an old one that is not noticed to be dead, two that 
 
 
 class StreamWire:
-    """A wire that is the single stream of a libp2p connection."""
+    """A wire that is the single stream of a libp2p connection.
 
-    def __init__(self, stream: Any, connection: Any, dialled: bool) -> None:
+    It goes past libp2p's stream object, whose locks cost as much as the encryption.
+    """
+
+    def __init__(self, connection: Any, dialled: bool) -> None:
         secured = connection.muxed_conn.secured_conn
         assert isinstance(secured, SecureConnection), "only our security transport is offered"
         self.peer = secured.peer
         self.chain = secured.chain
         self.peer_id = str(connection.muxed_conn.peer_id)
         self.dialled = dialled
-        self._stream = stream
+        self._secured = secured
         self._connection = connection
 
     async def read(self) -> bytes:
-        data: bytes = await self._stream.read(65536)
+        data: bytes = await self._secured.read()
         return data
 
     async def write(self, data: bytes) -> None:
-        await self._stream.write(data)
+        await self._secured.write(data)
 
     async def close(self) -> None:
         await close_connection(self._connection)
@@ -99,7 +101,7 @@ class Host:
         self.swarm = new_swarm(
             key_pair=self.security.key_pair,
             sec_opt={PROTOCOL: self.security},
-            muxer_opt={fixes.MUXER: fixes.BoundedYamux},
+            muxer_opt={mux.PROTOCOL: mux.SingleStream},
             transports=[self.door],
             retry_config=RetryConfig(max_retries=0),
             connection_config=ConnectionConfig(
@@ -113,12 +115,7 @@ class Host:
         )
         fixes.tame(self.swarm)
         self.swarm.set_stream_handler(fixes.guard(self._accept))
-        self.swarm.register_notifee(_Watchman(self))
         self.peer_id = str(self.swarm.get_peer_id())
-        self._nursery: trio.Nursery | None = None
-        # Per accepted connection: whether its stream has come. libp2p may deliver the stream before
-        # it reports the connection, so whoever is first makes the entry.
-        self._taken: WeakKeyDictionary[Any, trio.Event] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def running(self, listen: tuple[str, int]) -> AsyncIterator[list[str]]:
@@ -128,15 +125,13 @@ class Host:
             fixes.check_port(host, port)
         address = Multiaddr(f"/ip{6 if ':' in host else 4}/{host}/tcp/{port}")
         listening = False
-        async with background_trio_service(self.swarm), trio.open_nursery() as nursery:
-            self._nursery = nursery
+        async with background_trio_service(self.swarm):
             try:
                 listening = await self.swarm.listen(address)
                 if listening:
                     listener = next(iter(self.swarm.listeners.values()))
                     yield [str(a) for a in listener.get_addrs()]
             finally:
-                nursery.cancel_scope.cancel()
                 await self._close()
         if not listening:  # raised out here, since a nursery would wrap it
             raise LocalError("SW2020", f"{host} port {port}")
@@ -181,55 +176,19 @@ class Host:
         except BaseException:
             await close_connection(connection)
             raise
-        return StreamWire(stream, connection, dialled=True)
+        return StreamWire(connection, dialled=True)
 
     async def _accept(self, stream: Any) -> None:
         connection = stream.swarm_conn
-        taken = self._taken.setdefault(connection, trio.Event())
-        if connection.direction.name != "INBOUND" or taken.is_set():
-            return  # only who dialled opens a stream, and only one
-        taken.set()
+        peer_id = connection.muxed_conn.peer_id
         try:
+            if len(self.swarm.get_connections(peer_id)) > CONNECTIONS_PER_PEER:
+                log.warning("%s connects too often", peer_id)
+                return
             await fixes.agree(stream, SESSION_PROTOCOL)
-            await self._on_wire(StreamWire(stream, connection, dialled=False))
+            await self._on_wire(StreamWire(connection, dialled=False))
         finally:
             await close_connection(connection)
-
-    async def _expect_stream(self, connection: Any) -> None:
-        """Close an accepted connection on which nothing is asked for."""
-        taken = self._taken[connection] = trio.Event()
-        try:
-            if (
-                len(self.swarm.get_connections(connection.muxed_conn.peer_id))
-                > CONNECTIONS_PER_PEER
-            ):
-                log.warning("%s connects too often", connection.muxed_conn.peer_id)
-                await close_connection(connection)
-            with trio.move_on_after(fixes.SETUP_TIMEOUT):
-                await taken.wait()
-            if not taken.is_set():
-                await close_connection(connection)
-            await connection.event_closed.wait()
-        finally:
-            del self._taken[connection]
-
-
-class _Watchman:
-    """libp2p's way to hear of connections; the methods' names are its own."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    async def connected(self, _network: Any, connection: Any) -> None:
-        nursery = self._host._nursery
-        if connection.direction.name == "INBOUND" and nursery is not None:
-            nursery.start_soon(self._host._expect_stream, connection)
-
-    async def disconnected(self, _network: Any, _connection: Any) -> None: ...
-    async def opened_stream(self, _network: Any, _stream: Any) -> None: ...
-    async def closed_stream(self, _network: Any, _stream: Any) -> None: ...
-    async def listen(self, _network: Any, _address: Any) -> None: ...
-    async def listen_close(self, _network: Any, _address: Any) -> None: ...
 
 
 async def resolve(address: str) -> Sequence[str]:
