@@ -98,6 +98,7 @@ class Host:
         self.security = X509Transport(identity, on_refused)
         self.door = DoorTransport(transport or TCP())
         self._on_wire = on_wire
+        self._real = transport is None
         self.swarm = new_swarm(
             key_pair=self.security.key_pair,
             sec_opt={PROTOCOL: self.security},
@@ -121,7 +122,7 @@ class Host:
     async def running(self, listen: tuple[str, int]) -> AsyncIterator[list[str]]:
         """Listen; yields the multiaddrs. Raises `LocalError` SW2020 when that is not possible."""
         host, port = listen
-        if port:
+        if port and self._real:
             fixes.check_port(host, port)
         address = Multiaddr(f"/ip{6 if ':' in host else 4}/{host}/tcp/{port}")
         listening = False
