@@ -128,6 +128,12 @@ def _add_errors(app: FastAPI) -> None:
         return answer({"code": "SW5006", "text": str(fault.detail)}, fault.status_code)
 
 
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        # The door logs it.
+        return answer({"code": "SW1001", "text": "the request failed; see the node's log"}, 500)
+
+
 def _add_node(app: FastAPI, services: Services) -> None:
     @app.get("/is_up", response_class=PlainTextResponse)
     async def is_up() -> Response:

@@ -52,11 +52,12 @@ class EventStream(Response):
     def __init__(
         self,
         produce: Callable[[Channel], Awaitable[None]],
+        status_code: int = 200,  # FastAPI looks here when it writes the OpenAPI document
         *,
         on_start: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(headers={"Cache-Control": "no-store"})
+        super().__init__(status_code=status_code, headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._produce = produce
         self._on_start = on_start
