@@ -1,9 +1,10 @@
 """What WAIT FOR TASKRUNNER tells while a task runs: a pure core.
 
 `update` takes the records as they are now and returns the lines that are new. Statuses of peers are
-told when they change. Rounds can be many a second, so of each contract at most one line in
-`ROUND_PAUSE` is told, always the latest. A reason to wait is told when it has stood for `STANDS`
-seconds: short waits are normal, and saying each would hide the long one.
+told when they change. A round is told when all its learners have reported their loss, or without it
+when they take longer than `ROUND_PAUSE`. Rounds can be many a second, so of each contract at most
+one line in `ROUND_PAUSE` is told, always the latest. A reason to wait is told when it has stood for
+`STANDS` seconds: short waits are normal, and saying each would hide the long one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Progress:
         self._runner = runner
         self._told: dict[str, str] = {}
         self._round_told_at: dict[str, float] = {}
+        self._round_seen: dict[str, tuple[int, float]] = {}
         self._waiting: dict[str, tuple[str, float]] = {}
 
     def update(self, records: Mapping[str, Record | None], now: float) -> list[str]:
@@ -40,7 +42,9 @@ class Progress:
             if key.startswith("contracts/") and record and _belongs(record, runner)
         ]
         for contract in contracts:
-            lines += self._rounds(contract, now, alone=len(contracts) == 1)
+            found = self._round(contract, now, final=runner["state"] in ENDED)
+            if found:
+                lines.append(found if len(contracts) == 1 else f"{contract['name']} : {found}")
         if runner["state"] not in ENDED:
             for record in (runner, *contracts):
                 lines += self._reason(record["name"], record["waiting"], now)
@@ -60,20 +64,21 @@ class Progress:
             self._told[key] = text
             yield text
 
-    def _rounds(self, contract: Record, now: float, *, alone: bool) -> Iterator[str]:
+    def _round(self, contract: Record, now: float, *, final: bool) -> str:
+        """Line about the latest round, or "" when there is no new one to tell yet."""
         name, last = contract["name"], contract["last"]
-        if last is None or now - self._round_told_at.get(name, -ROUND_PAUSE) < ROUND_PAUSE:
-            return
-        loss = mean_loss(contract)
-        text = f"round {last['round']} : peers {len(last['roster'])}"
-        if loss is not None:
-            text += f" : loss {loss:.4f}"
-        if not alone:
-            text = f"{name} : {text}"
-        if self._told.get(name) != text:
-            self._told[name] = text
-            self._round_told_at[name] = now
-            yield text
+        if last is None:
+            return ""
+        if self._round_seen.get(name, (-1, 0.0))[0] != last["round"]:
+            self._round_seen[name] = (last["round"], now)
+        rested = now - self._round_told_at.get(name, -ROUND_PAUSE) >= ROUND_PAUSE
+        late = now - self._round_seen[name][1] >= ROUND_PAUSE
+        text = round_line(contract, even_without_loss=late or final)
+        if not text or text == self._told.get(name) or not (rested or final):
+            return ""
+        self._told[name] = text
+        self._round_told_at[name] = now
+        return text
 
     def _reason(self, name: str, reason: str, now: float) -> Iterator[str]:
         before, since = self._waiting.get(name, ("", now))
@@ -94,16 +99,16 @@ def failures(runner: Record) -> Iterator[str]:
             yield f"SWOP {swop['index']} {uid} : {swop['text']}".replace("\n", "\n    ")
 
 
-def mean_loss(contract: Record) -> float | None:
-    """Mean of the losses that members reported for the newest reported round."""
-    members = contract["members"].values()
+def round_line(contract: Record, *, even_without_loss: bool) -> str:
+    """The newest round of which all learners have reported; else the last one, or "" to wait."""
+    last, members = contract["last"], contract["members"].values()
+    peers = len(last["roster"])
     newest = max((member["reported_round"] for member in members), default=-1)
-    losses = [
-        float(member["loss"])
-        for member in members
-        if member["reported_round"] == newest >= 0 and member["loss"]
-    ]
-    return sum(losses) / len(losses) if losses else None
+    reports = [m for m in members if m["reported_round"] == newest >= 0 and m["loss"]]
+    if reports and len(reports) >= peers and newest >= last["round"] - 1:
+        loss = sum(float(member["loss"]) for member in reports) / len(reports)
+        return f"round {newest} : peers {peers} : loss {loss:.4f}"
+    return f"round {last['round']} : peers {peers}" if even_without_loss else ""
 
 
 def _belongs(contract: Record, runner: Record) -> bool:

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from swarm.api.models import Verdict
 from swarm.errors import SwarmFault
 from swci.command import CommandError
 from swci.directory import Directory
 from swci.language import Language, Parsed
 from swci.output import Output
-from swci.ports import Client, Clock, Connect
+from swci.ports import Client, Clock, Connect, Record
 
 log = logging.getLogger("swci")
 
@@ -39,6 +41,7 @@ class Context:
     client: Client
     env: dict[str, str]
     version: str
+    height: int = 0  # of our last write: reads are at least as new, from whichever node
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,23 @@ class Session:
         if self.active is None:
             raise CommandError("no context is active; use CREATE CONTEXT, then SWITCH CONTEXT")
         return self.active
+
+    def submit(self, op: str, args: Mapping[str, Any]) -> Verdict:
+        """Write to the ledger. Raises RemoteError with the reason when it is refused."""
+        context = self.context()
+        verdict = context.client.submit(op, args)
+        context.height = max(context.height, verdict.height)
+        return verdict
+
+    def record(self, table: str, key: str) -> Record | None:
+        """One record of the ledger, None if there is none; it shows our own writes."""
+        context = self.context()
+        return context.client.record(table, key, min_height=context.height)
+
+    def table(self, name: str) -> dict[str, Record]:
+        """All records of a table; they show our own writes."""
+        context = self.context()
+        return context.client.table(name, min_height=context.height)
 
     def default_env(self) -> dict[str, str]:
         """Settings that a new context starts with."""

@@ -18,18 +18,16 @@ _OTHER_WAIT_SETTING = "SWCI_GENERIC_TASK_MAX_WAIT_TIME"
 
 def wait_for_taskrunner(session: Session, name: str, out: Output) -> None:
     """Raises CommandError when the task fails or is reset meanwhile."""
-    client = session.client
+    first = session.record("taskrunners", name)
+    if first is None:
+        raise CommandError(f"there is no taskrunner {name}")
+    if first["state"] == "IDLE":
+        raise CommandError(f"taskrunner {name} is IDLE: no task is assigned to it")
+    minutes = _minutes(session, first["peer_type"])
     key = f"taskrunners/{name}"
-    contracts = sorted(client.table("contracts"))[:MAX_CONTRACTS]
-    watch = client.watch([key, *(f"contracts/{contract}" for contract in contracts)])
+    contracts = sorted(session.table("contracts"))[:MAX_CONTRACTS]
+    watch = session.client.watch([key, *(f"contracts/{contract}" for contract in contracts)])
     try:
-        watch.wait(lambda seen: seen.records[key] is not None, MARK_EVERY)
-        first = watch.records[key] or client.record("taskrunners", name)
-        if first is None:
-            raise CommandError(f"there is no taskrunner {name}")
-        if first["state"] == "IDLE":
-            raise CommandError(f"taskrunner {name} is IDLE: no task is assigned to it")
-        minutes = _minutes(session, first["peer_type"])
         out.line(f"WAITING FOR TASKRUNNER TO COMPLETE - Maximum wait time is : {minutes:g} mins")
         ended = _follow(session, watch, key, first["operation"], minutes * 60, out)
     finally:
@@ -66,17 +64,18 @@ def _follow(
     """The record of the ended task; None when the time is over."""
     progress = Progress(key.partition("/")[2])
     end = session.clock.monotonic() + limit
+    own = session.context().height  # an older record may be from before our ASSIGN
     trouble = ""
     while True:
         height, error = watch.height, watch.error
-        runner = watch.records[key]
+        runner = watch.records[key] if height >= own else None
         for line in progress.update(watch.records, session.clock.monotonic()):
             out.line(line)
         if runner is not None and runner["operation"] != operation:
             raise CommandError(f"taskrunner {runner['name']} was reset meanwhile")
         if runner is not None and runner["state"] in ENDED:
             return runner
-        if error and error != trouble:
+        if error and error != trouble and height:
             out.line(f"no news at the moment: {error}")
         trouble = error
         left = end - session.clock.monotonic()

@@ -23,12 +23,12 @@ PERFDATA_COLUMNS = (
 
 
 def create(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("contract.create", {"name": args["contract"]})
+    session.submit("contract.create", {"name": args["contract"]})
     out.line(f"CONTRACT CREATED : {args['contract']}")
 
 
 def list_contracts(session: Session, args: Args, out: Output) -> None:
-    for name in sorted(session.client.table("contracts")):
+    for name in sorted(session.table("contracts")):
         out.line(name)
 
 
@@ -71,7 +71,7 @@ def get_status(session: Session, args: Args, out: Output) -> None:
 
 def _contract(session: Session, args: Args) -> Record:
     name = args["contract"]
-    record = session.client.record("contracts", name)
+    record = session.record("contracts", name)
     if record is None:
         raise CommandError(f"there is no contract {name}")
     return record
@@ -109,7 +109,7 @@ def perfdata(session: Session, args: Args, out: Output) -> None:
 
 
 def reset(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("contract.reset", {"contract": args["contract"]})
+    session.submit("contract.reset", {"contract": args["contract"]})
     out.line(f"CONTRACT RESET : {args['contract']}")
 
 

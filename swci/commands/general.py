@@ -29,7 +29,7 @@ MAX_LISTING = 20.0  # seconds that `ls` may take
 
 
 def list_nodes(session: Session, args: Args, out: Output) -> None:
-    nodes = session.client.table("nodes")
+    nodes = session.table("nodes")
     ages = session.client.presence()
     ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
     alive = [

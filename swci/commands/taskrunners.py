@@ -17,12 +17,12 @@ RUN_SWARM_PEER = "SL"
 
 
 def create(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("runner.create", {"name": args["taskrunner"]})
+    session.submit("runner.create", {"name": args["taskrunner"]})
     out.line(f"TASKRUNNER CREATED : {args['taskrunner']}")
 
 
 def list_taskrunners(session: Session, args: Args, out: Output) -> None:
-    for name in sorted(session.client.table("taskrunners")):
+    for name in sorted(session.table("taskrunners")):
         out.line(name)
 
 
@@ -43,7 +43,7 @@ def assign_target(session: Session, args: Args, out: Output) -> None:
 
 def _assign(session: Session, args: Args, out: Output, *, peers: int, target: str) -> None:
     task, runner = args["task"], args["taskrunner"]
-    verdict = session.client.submit(
+    verdict = session.submit(
         "runner.assign", {"runner": runner, "task": task, "peers": peers, "target": target}
     )
     out.line(f"Task {task} is assigned to {runner}")
@@ -87,7 +87,7 @@ def peer_states(runner: Record) -> list[str]:
 def runner_of(session: Session, args: Args) -> Record:
     """Record of the named taskrunner. Raises CommandError."""
     name = args["taskrunner"]
-    record = session.client.record("taskrunners", name)
+    record = session.record("taskrunners", name)
     if record is None:
         raise CommandError(f"there is no taskrunner {name}")
     return record
@@ -137,7 +137,7 @@ def wait(session: Session, args: Args, out: Output) -> None:
 
 
 def reset(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("runner.reset", {"runner": args["taskrunner"]})
+    session.submit("runner.reset", {"runner": args["taskrunner"]})
     out.line(f"TASKRUNNER RESET : {args['taskrunner']}")
 
 

@@ -8,7 +8,7 @@ from swarm.api.taskdef import BODIES, TaskDefinitionError, load_task
 from swci.command import Command, CommandError
 from swci.display import field
 from swci.output import Output
-from swci.ports import Client, Record
+from swci.ports import Record
 from swci.session import Session
 
 Args = Mapping[str, str]
@@ -24,7 +24,7 @@ def create_from(session: Session, args: Args, out: Output) -> None:
     except TaskDefinitionError as fault:
         raise CommandError(*fault.problems) from None
     out.line("Task definition is valid")
-    session.client.submit(
+    session.submit(
         "task.create",
         {
             "name": task.Name,
@@ -36,13 +36,13 @@ def create_from(session: Session, args: Args, out: Output) -> None:
     )
     out.line(f"Task Registered : {task.Name}")
     out.line("Appending Task Body")
-    _append_all(session.client, task.Name, task.body_lines(), out)
+    _append_all(session, task.Name, task.body_lines(), out)
 
 
-def _append_all(client: Client, task: str, lines: Sequence[str], out: Output) -> None:
+def _append_all(session: Session, task: str, lines: Sequence[str], out: Output) -> None:
     for start in range(0, len(lines), BATCH):
         batch = list(lines[start : start + BATCH])
-        client.submit("task.append", {"task": task, "index": start + 1, "lines": batch})
+        session.submit("task.append", {"task": task, "index": start + 1, "lines": batch})
         out.line(f"batch start : {start + 1} , len : {len(batch)} Successful")
 
 
@@ -50,7 +50,7 @@ def create_empty(session: Session, args: Args, out: Output) -> None:
     kind = args["type"].upper()
     if kind not in BODIES:
         raise CommandError(f"{args['type']} is no task type; expected one of {', '.join(BODIES)}")
-    session.client.submit(
+    session.submit(
         "task.create",
         {
             "name": args["task"],
@@ -68,17 +68,17 @@ def append_body(session: Session, args: Args, out: Output) -> None:
     if index < 1:
         raise CommandError("the first line of a body has the index 1")
     lines = [args.get("text", "")]
-    session.client.submit("task.append", {"task": args["task"], "index": index, "lines": lines})
+    session.submit("task.append", {"task": args["task"], "index": index, "lines": lines})
     out.line(f"batch start : {index} , len : 1 Successful")
 
 
 def finalize(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("task.finalize", {"task": args["task"]})
+    session.submit("task.finalize", {"task": args["task"]})
     out.line(f"Task Finalized : {args['task']}")
 
 
 def delete(session: Session, args: Args, out: Output) -> None:
-    session.client.submit("task.delete", {"task": args["task"]})
+    session.submit("task.delete", {"task": args["task"]})
     out.line(f"Task Deleted : {args['task']}")
 
 
@@ -101,14 +101,14 @@ def get_body(session: Session, args: Args, out: Output) -> None:
 
 
 def _task(session: Session, args: Args) -> Record:
-    record = session.client.record("tasks", args["task"])
+    record = session.record("tasks", args["task"])
     if record is None:
         raise CommandError(f"there is no task {args['task']}")
     return record
 
 
 def list_tasks(session: Session, args: Args, out: Output) -> None:
-    names = sorted(session.client.table("tasks"), key=lambda name: (name != ROOT_TASK, name))
+    names = sorted(session.table("tasks"), key=lambda name: (name != ROOT_TASK, name))
     for name in names:
         out.line(name)
 
