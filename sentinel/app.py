@@ -23,7 +23,6 @@ from sentinel.door import Door
 from sentinel.metrics import CONTENT_TYPE, Metrics
 from sentinel.ports import Ledger
 from sentinel.presence import Presence
-from sentinel.receipts import Receipts
 from sentinel.refusals import Refusals
 from sentinel.streams import (
     Channel,
@@ -60,7 +59,6 @@ class Services:
     presence: Presence
     ages: Callable[[], Mapping[str, float]]  # presence of everybody, network nodes included
     attached: Callable[[str], None]  # a client's first sign of life: tell the other SNs
-    receipts: Receipts[Any]
     pulse: Pulse
     refusals: Refusals
     metrics: Metrics
@@ -126,7 +124,6 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(_: Request, fault: HTTPException) -> Response:
         return answer({"code": "SW5006", "text": str(fault.detail)}, fault.status_code)
-
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
@@ -230,20 +227,17 @@ def _add_transactions(app: FastAPI, services: Services) -> None:
             services.refusals.note(_name(request), "body", f"{fault.text} (transaction)")
             raise
         ledger = services.ledger()
-        done = services.receipts.find(body)
+        done = None
         outcome = "waiting"
         try:
-            if done is None:
-                with trio.move_on_after(wait):
-                    done = await ledger.submit(body)
+            with trio.move_on_after(wait):
+                done = await ledger.submit(body)
             if done is not None:
                 outcome = "ok" if done[1].ok else "refused"
         except RemoteError as fault:
-            done = services.receipts.find(body)  # committed while we looked at it
-            if done is None:
-                outcome = "inadmissible"
-                services.refusals.note(_name(request), fault.code, f"transaction: {fault}")
-                raise Refusal(_status_of(fault), fault.code, fault.cause) from fault
+            outcome = "inadmissible"
+            services.refusals.note(_name(request), fault.code, f"transaction: {fault}")
+            raise Refusal(_status_of(fault), fault.code, fault.cause) from fault
         finally:
             services.metrics.submitted(outcome, trio.current_time() - started)
         if done is None:

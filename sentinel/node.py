@@ -23,16 +23,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import trio
-from swarm.ledger.replica import Replica
 
 from sentinel.app import Refusal, Services, make_app
 from sentinel.bootstrap import Origin, found, join, write_origin
 from sentinel.housekeeping import Housekeeper
 from sentinel.late_mesh import LateMesh
 from sentinel.metrics import Metrics
-from sentinel.ports import CommittedView, StateView, VerdictView
+from sentinel.ports import CommittedView, StateView
 from sentinel.presence import Presence
-from sentinel.receipts import Receipts
 from sentinel.refusals import Refusals
 from sentinel.server import ApiServer
 from sentinel.settings import Settings
@@ -43,6 +41,7 @@ from sentinel.writer import Writer
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.consensus.quorum import quorum
+from swarm.ledger.replica import Replica
 from swarm.mesh.port import PeerInfo
 
 log = logging.getLogger("swarm.node")
@@ -50,7 +49,6 @@ ready_log = logging.getLogger("swarm.blCnt")
 
 LEAVE_LIMIT = 3.0  # seconds for leaving the validators
 FAREWELL_LIMIT = 0.5  # seconds in which the others hear of the block that let us go
-REMEMBERED_BLOCKS = 200  # whose verdicts are known after a restart
 MESH_LIMIT = 10.0  # seconds that a joiner's question waits for our own mesh
 SN_TYPES = ("SENTINEL", "SN")
 
@@ -69,7 +67,6 @@ class NetworkNode:
         self._replica: Replica | None = None
         self._starting = "the ledger is being opened"
         self._pulse = Pulse()
-        self._receipts: Receipts[VerdictView] = Receipts()
         self._dialled: dict[str, tuple[str, ...]] = {}
 
     # ------------------------------------------------------------------- life
@@ -97,7 +94,6 @@ class NetworkNode:
         replica.on_commit(self._committed)
         await nursery.start(replica.run)
         self._replica = replica
-        self._remember()
         self._writer = Writer(self.identity, replica)
         self._wire_presence()
         if joining:
@@ -238,7 +234,6 @@ class NetworkNode:
             presence=self._presence,
             ages=self._ages,
             attached=self._attached,
-            receipts=self._receipts,
             pulse=self._pulse,
             refusals=self._refusals,
             metrics=self._metrics,
@@ -327,21 +322,7 @@ class NetworkNode:
 
     # ---------------------------------------------------------------- commits
 
-    def _remember(self) -> None:
-        """Know the verdicts of the latest blocks, for clients that ask again after our restart."""
-        assert self._replica is not None
-        height = self._replica.state.height
-        for number in range(max(1, height - REMEMBERED_BLOCKS + 1), height + 1):
-            committed = self._replica.block(number)
-            if committed is not None:
-                self._keep_receipts(number, committed)
-
-    def _keep_receipts(self, height: int, committed: CommittedView) -> None:
-        for tx, verdict in zip(committed.block.transactions, committed.verdicts, strict=True):
-            self._receipts.add(tx, height, verdict)
-
     def _committed(self, committed: CommittedView, state: StateView) -> None:
-        self._keep_receipts(state.height, committed)
         self._pulse.beat()
         nodes = [key.partition("/")[2] for key in committed.changed if key.startswith("nodes/")]
         if nodes:

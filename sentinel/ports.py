@@ -98,7 +98,10 @@ class Ledger(Protocol):
         """The latest state."""
 
     async def submit(self, tx: bytes) -> tuple[int, VerdictView]:
-        """Return height and verdict after the commit. Raises RemoteError when inadmissible."""
+        """Return height and verdict after the commit. Raises RemoteError when inadmissible.
+
+        The same bytes again get the same answer. Waits without limit for a quorum.
+        """
 
     async def wait_for(self, height: int) -> None:
         """Return when that height is applied."""

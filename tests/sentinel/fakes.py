@@ -8,7 +8,6 @@ from typing import Any
 
 import trio
 
-from swarm.errors import RemoteError
 from swarm.ledger.transaction import SignedTransaction
 
 CHAIN = bytes(32)
@@ -70,7 +69,7 @@ class FakeLedger:
         self.state = FakeState()
         self.blocks: dict[int, FakeCommitted] = {}
         self.reason = ""
-        self.ids: set[bytes] = set()
+        self.done: dict[bytes, tuple[int, FakeVerdict]] = {}
         self.on_block: list[Any] = []
 
     async def submit(self, tx: bytes) -> tuple[int, FakeVerdict]:
@@ -78,9 +77,8 @@ class FakeLedger:
         if self.reason:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
-        if signed.transaction.id in self.ids:
-            raise RemoteError("SW3001", "id used")
-        self.ids.add(signed.transaction.id)
+        if tx in self.done:
+            return self.done[tx]
         height = self.state.height + 1
         state = FakeState(height, self.state.tables)
         args = signed.transaction.args
@@ -93,8 +91,9 @@ class FakeLedger:
         block = FakeBlock(FakeHeader(self.state.digest()), (tx,))
         self.blocks[height] = FakeCommitted(block, (verdict,), changed)
         self.state = state
+        self.done[tx] = (height, verdict)
         for callback in self.on_block:
-            callback(tx, height, verdict)
+            callback()
         return height, verdict
 
     async def wait_for(self, height: int) -> None:

@@ -13,7 +13,6 @@ import trio
 from sentinel.app import Services, make_app
 from sentinel.metrics import Metrics
 from sentinel.presence import Presence
-from sentinel.receipts import Receipts
 from sentinel.refusals import Refusals
 from sentinel.server import ApiServer
 from sentinel.streams import Pulse
@@ -63,15 +62,10 @@ class LiveApi:
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         pulse = Pulse()
-        receipts: Receipts[Any] = Receipts()
         self.refusals = Refusals(trio.current_time)
         self.presence = Presence(trio.current_time)
 
-        def committed(tx: bytes, height: int, verdict: Any) -> None:
-            receipts.add(tx, height, verdict)
-            pulse.beat()
-
-        self.ledger.on_block.append(committed)
+        self.ledger.on_block.append(pulse.beat)
         services = Services(
             ledger=lambda: self.ledger,
             status=lambda: {
@@ -91,7 +85,6 @@ class LiveApi:
             presence=self.presence,
             ages=self.presence.ages,
             attached=self.attached.append,
-            receipts=receipts,
             pulse=pulse,
             refusals=self.refusals,
             metrics=Metrics(lambda: {"height": 0.0}, self.refusals.counts),

@@ -1,4 +1,4 @@
-"""The small pure parts: presence, lost learners, waits, refusals, settings, receipts, bootstrap."""
+"""The small pure parts: presence, lost learners, waits, refusals, settings, bootstrap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sentinel.bootstrap import found, read_origin, write_origin
 from sentinel.late_mesh import LateMesh
 from sentinel.lost import LostRule
 from sentinel.presence import FORGET, Presence
-from sentinel.receipts import Receipts
 from sentinel.refusals import Refusals
 from sentinel.settings import Settings
 from sentinel.waiting import WaitLog
@@ -200,16 +199,7 @@ def test_settings_that_do_not_fit(env: dict[str, str], word: str) -> None:
     assert caught.value.code == "SW5101"
 
 
-# ------------------------------------------------------- receipts and bootstrap
-
-
-def test_receipts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sentinel.receipts.MOST", 2)
-    receipts: Receipts[str] = Receipts()
-    for number in range(3):
-        receipts.add(bytes([number]), number, "ok")
-    assert receipts.find(b"\x00") is None
-    assert receipts.find(b"\x02") == (2, "ok")
+# ------------------------------------------------------- bootstrap and mesh
 
 
 def test_bootstrap_travels(tmp_path: Path) -> None:
