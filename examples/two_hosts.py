@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -70,9 +71,17 @@ class Host:
 class TwoHosts:
     """The steps of the guide, in order. `stop` undoes whatever the others began."""
 
-    def __init__(self, hosts: Sequence[Host], *, runtime: str = "process", tag: str = "") -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        *,
+        runtime: str = "process",
+        tag: str = "",
+        say: Callable[[str], None] = print,
+    ) -> None:
         self.hosts = list(hosts)
         self.runtime = runtime
+        self.say = say
         self.tag = tag  # sets this swarm's node names apart from others on the same machine
         self.first = self.hosts[0]
 
@@ -94,7 +103,11 @@ class TwoHosts:
 
     def run(self, host: Host, command: str, *arguments: str) -> str:
         process = self.start(host, command, *arguments)
-        output, _ = process.communicate()
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            stop_process(process)  # an interrupted step is not left running
+            raise
         if process.returncode:
             raise StepFailed(f"{command} {' '.join(arguments)}\n{output}")
         return output
@@ -104,18 +117,26 @@ class TwoHosts:
 
     # ---------------------------------------------------------------- steps
 
-    def prepare(self, data: Sequence[Path]) -> None:
-        """Workspaces, certificates, shared CA certificates, placeholders, each host's data."""
-        for host, shard in zip(self.hosts, data, strict=True):
+    def prepare(self) -> None:
+        """Workspaces, each host's digits, certificates, shared CA certificates, placeholders."""
+        for host in self.hosts:
             shutil.copytree(EXAMPLE, host.workspace, ignore=shutil.ignore_patterns("__pycache__"))
+            self._fetch_digits(host)
             self.run(host, "gen-cert", "-e", "mnist", "-i", str(host.index))
-            host.user.mkdir(exist_ok=True)
-            shutil.copy(shard, host.user / "mnist.npz")
         for host in self.hosts:
             for other in self.hosts:
                 if other is not host:
                     shutil.copy(other.capath / f"ca-{other.index}-cert.pem", host.capath)
             self._fill_placeholders(host)
+
+    def _fetch_digits(self, host: Host) -> None:
+        """On this machine rather than on the host, which may have no way to anywhere else."""
+        share = ["--node", str(host.index), "--of", str(len(self.hosts))]
+        command = [sys.executable, str(EXAMPLE / "data.py"), *share, str(host.user)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StepFailed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        self.say(done.stdout.strip().splitlines()[-1])
 
     def _fill_placeholders(self, host: Host) -> None:
         profile = host.workspace / "swop" / f"swop{host.index}_profile.yaml"
@@ -199,12 +220,25 @@ class TwoHosts:
 
     def stop(self) -> None:
         """End every node of these hosts, in order; safe to call at any time and twice."""
-        for host in self.hosts:
-            if host.directory.exists():
-                self.run(host, "stop-swarm", *self._stop_flags())
+        if self.runtime == "process":
+            for host in self.hosts:
+                if host.directory.exists():
+                    self.run(host, "stop-swarm", "--runtime=process")
+            return
+        # By name: `stop-swarm` would end all swarm containers of this engine.
+        for component in ("swci", "swop", "sn"):
+            names = [self.name(component, host) for host in self.hosts]
+            subprocess.run(["docker", "stop", "-t", "20", *names], capture_output=True, check=False)
+            subprocess.run(["docker", "rm", "-f", *names], capture_output=True, check=False)
 
-    def _stop_flags(self) -> list[str]:
-        return ["--runtime=process"] if self.runtime == "process" else []
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now."""
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
 
 
 def replace(path: Path, values: dict[str, str]) -> None:
