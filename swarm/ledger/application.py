@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from swarm.ledger.state.verdict import Header, Validator, Verdict
+from swarm.errors import RemoteError
+from swarm.identity import Peer
+from swarm.ledger import codec
+from swarm.ledger.genesis import Genesis
+from swarm.ledger.state import Header, State, Validator, Verdict
+from swarm.ledger.transaction import SignedTransaction
+
+MAX_RECORD = 16 << 20  # bytes of a stored record; our own data, so a bound against damage only
+_PARSED_BYTES = 16 << 20
 
 
 class Ticket(NamedTuple):
@@ -51,10 +61,13 @@ class Application(Protocol):
     def validators(self) -> tuple[Validator, ...]:
         """Who votes on block `height + 1`, in an order that all agree on."""
 
+    def identify(self, tx: bytes) -> Ticket:
+        """Return the ticket of a well-formed, rightly signed transaction; else RemoteError."""
+
     def check(self, tx: bytes) -> Ticket:
         """Return the ticket of a transaction that could be in the next block.
 
-        Raises RemoteError when it could not: malformed, a wrong signature, replayed, expired.
+        Raises RemoteError when it could not: as `identify`, and SW3006 when replayed or expired.
         """
 
     def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[Application, Outcome]:
@@ -62,3 +75,96 @@ class Application(Protocol):
 
     def rows(self, before: Application | None) -> Iterable[Row]:
         """Records that differ from `before`; all of them for None."""
+
+
+class _Parsed:
+    """Parsed transactions by their bytes: each is looked at several times on its way to a block."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[bytes, SignedTransaction] = OrderedDict()
+        self._size = 0
+
+    def get(self, tx: bytes) -> SignedTransaction:
+        found = self._items.get(tx)
+        if found is None:
+            found = SignedTransaction.decode(tx)
+            self._items[tx] = found
+            self._size += len(tx)
+            while self._size > _PARSED_BYTES:
+                self._size -= len(self._items.popitem(last=False)[0])
+        return found
+
+
+_parsed = _Parsed()
+
+
+class LedgerApplication:
+    """The swarm's state machine below signed transactions. Immutable, as `State` is."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._cas: Mapping[str, bytes] | None = None
+
+    @classmethod
+    def genesis(cls, genesis: Genesis) -> LedgerApplication:
+        """The application before the first block."""
+        return cls(State.genesis(genesis))
+
+    @classmethod
+    def restore(cls, chain: bytes, height: int, rows: Iterable[Row]) -> LedgerApplication:
+        """Build it from stored rows. Raises RemoteError when they are none."""
+        decoded = (
+            (table, key, codec.decode(value, limit=MAX_RECORD, what=f"record {table}/{key}"))
+            for table, key, value in rows
+            if value is not None
+        )
+        return cls(State.from_rows(chain, height, decoded))
+
+    @property
+    def height(self) -> int:
+        return self.state.height
+
+    @property
+    def fault_model(self) -> str:
+        return self.state.fault_model
+
+    def digest(self) -> bytes:
+        return self.state.digest()
+
+    def validators(self) -> tuple[Validator, ...]:
+        return self.state.validators()
+
+    def _sender(self, signed: SignedTransaction) -> Peer:
+        if self._cas is None:
+            self._cas = self.state.cas()
+        return signed.sender(self._cas)
+
+    def identify(self, tx: bytes) -> Ticket:
+        signed = _parsed.get(tx)
+        return _ticket(signed, self._sender(signed))
+
+    def check(self, tx: bytes) -> Ticket:
+        signed = _parsed.get(tx)
+        sender = self._sender(signed)
+        reason = self.state.refusal(signed.transaction, sender)
+        if reason is not None:
+            raise RemoteError("SW3006", f"{signed.transaction.op}: {reason}")
+        return _ticket(signed, sender)
+
+    def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[LedgerApplication, Outcome]:
+        parsed = [_parsed.get(tx) for tx in txs]
+        pairs = [(signed.transaction, self._sender(signed)) for signed in parsed]
+        state, verdicts, changed = self.state.apply(header, pairs)
+        return LedgerApplication(state), Outcome(verdicts, changed)
+
+    def rows(self, before: Application | None) -> Iterator[Row]:
+        old = before.state if isinstance(before, LedgerApplication) else None
+        for table, key, record in self.state.rows(old):
+            yield Row(table, key, None if record is None else codec.encode(record))
+
+
+def _ticket(signed: SignedTransaction, sender: Peer) -> Ticket:
+    # Of sender and body, not of the encoded whole: an ECDSA signature can be altered into another
+    # one that fits as well, and that must not make a second transaction.
+    name = hashlib.sha256(sender.fingerprint.encode() + signed.body).digest()
+    return Ticket(name, sender.fingerprint)

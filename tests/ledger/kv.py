@@ -70,6 +70,10 @@ class KV:
             raise RemoteError("SW3002", "forged")
         return sender, tx_id, expires, op, key, text
 
+    def identify(self, tx: bytes) -> Ticket:
+        sender, tx_id, *_ = self._parse(tx)
+        return Ticket(tx_id, sender)
+
     def check(self, tx: bytes) -> Ticket:
         sender, tx_id, expires, *_ = self._parse(tx)
         if not self.height < expires <= self.height + FAR:

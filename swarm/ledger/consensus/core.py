@@ -206,6 +206,15 @@ class Core:
             and (self.app.height + 1, self._round) >= self.vote_from
         )
 
+    def caught_up(self) -> bool:
+        """Whether this node has what its neighbours have, as far as it was told.
+
+        As many of the highest claims are left out as may be lies.
+        """
+        claims = sorted(self.sync.heights.values(), reverse=True)
+        lies = q.one_honest(len(self._tally.keys), self.app.fault_model) - 1
+        return bool(claims) and self.app.height >= claims[min(lies, len(claims) - 1)]
+
     def pending(self) -> Pending | None:
         """What the height in progress waits for; None when it is idle."""
         if self.step == IDLE:
@@ -629,12 +638,12 @@ class Core:
     def _commit(self, block: Block, certificate: Certificate) -> None:
         """Apply a certified, valid block and turn to the next height."""
         before = self.app
-        tickets = [before.check(tx) for tx in block.transactions]
+        ids = tuple(before.check(tx).id for tx in block.transactions)
         header = Header(block.height, block.header.time_ms, block.header.proposer)
         self.app, outcome = before.apply(header, block.transactions)
-        self._out.append(fx.Commit(block, certificate, before, self.app, outcome))
-        for ticket in tickets:
-            self.mempool.remove(ticket.id)
+        self._out.append(fx.Commit(block, certificate, ids, before, self.app, outcome))
+        for tx_id in ids:
+            self.mempool.remove(tx_id)
         self._last_id = block.id
         self._last_proposer = block.header.proposer
         self._last_time_ms = block.header.time_ms

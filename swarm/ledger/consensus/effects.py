@@ -68,10 +68,11 @@ class WriteEvidence:
 
 @dataclass(frozen=True)
 class Commit:
-    """`block` is decided; `application` is the state after it."""
+    """`block` is decided; `application` is the state after it. `ids` are its transactions'."""
 
     block: Block
     certificate: Certificate
+    ids: tuple[bytes, ...]
     before: Application
     application: Application
     outcome: Outcome

@@ -1,0 +1,90 @@
+"""A node's data directory: `genesis.cbor`, written once, and `ledger.db`.
+
+The genesis lies in a file of its own, so that it can be read while a running node holds the ledger
+file for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from swarm.errors import LocalError, RemoteError
+from swarm.identity import verify_signature
+from swarm.ledger.application import LedgerApplication
+from swarm.ledger.genesis import Genesis
+from swarm.ledger.store import FILE, Store
+
+GENESIS = "genesis.cbor"
+
+
+def create(data_dir: Path, genesis: Genesis, *, founder: bool) -> None:
+    """Make an empty ledger.
+
+    `founder` says that the swarm begins with this very call, so that nobody can have voted before.
+    Everybody else may vote only after asking its peers (`consensus/amnesia.py`). Raises LocalError
+    SW3010 when there is a ledger already, SW3012 when the directory cannot be written.
+    """
+    if (data_dir / GENESIS).exists():
+        raise LocalError("SW3010", f"there is a ledger in {data_dir} already")
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in data_dir.glob(FILE + "*"):
+            # Made by a start that was cut short before it wrote the genesis, which comes last.
+            leftover.unlink()
+        app = LedgerApplication.genesis(genesis)
+        Store.create(data_dir / FILE, app, genesis.chain_id, may_vote=founder)
+        _write_whole(data_dir / GENESIS, genesis.encode())
+    except OSError as error:
+        raise LocalError("SW3012", f"{data_dir}: {error}") from error
+
+
+def genesis_of(data_dir: Path) -> Genesis | None:
+    """The genesis in a directory; None when there is none. LocalError SW3011 when it is damaged."""
+    path = data_dir / GENESIS
+    try:
+        return Genesis.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LocalError("SW3012", f"{path}: {error}") from error
+    except RemoteError as error:
+        raise LocalError("SW3011", f"{path}: {error.cause}") from error
+
+
+def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplication]:
+    """Open the ledger of a directory for `genesis`.
+
+    A directory that has the genesis and no ledger file has lost it: it begins anew, as one that may
+    not vote yet. Raises LocalError SW3010, SW3011, SW3015.
+    """
+    kept = genesis_of(data_dir)
+    if kept is None or kept.chain_id != genesis.chain_id:
+        what = "no ledger" if kept is None else "the ledger of another swarm"
+        raise LocalError("SW3010", f"{data_dir} holds {what}")
+    path = data_dir / FILE
+    if not path.exists():
+        app = LedgerApplication.genesis(genesis)
+        Store.create(path, app, genesis.chain_id, may_vote=False)
+    chain = genesis.chain_id
+    return Store.open(
+        path,
+        chain,
+        lambda height, rows: LedgerApplication.restore(chain, height, rows),
+        verify_signature,
+    )
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there completely, or not at all, after a crash."""
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

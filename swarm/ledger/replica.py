@@ -1,0 +1,381 @@
+"""The embedded orderer: the consensus core with a disk, a mesh and a clock.
+
+One trio task (`run`) owns the core. Messages and timers queue up; the task takes what is there,
+lets the core work on it, has the store make all of it durable at once, and only then sends, answers
+clients and tells callbacks. Several messages thus share one write to disk.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import time
+from collections import Counter, deque
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from swarm.errors import LocalError, RemoteError, SwarmFault
+from swarm.identity import Identity, node_uid, verify_signature
+from swarm.ledger import directory
+from swarm.ledger.application import LedgerApplication
+from swarm.ledger.consensus import effects as fx
+from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.core import Config, Core, Now
+from swarm.ledger.consensus.waiting import explain
+from swarm.ledger.genesis import Genesis
+from swarm.ledger.orderer import CommittedBlock, OnCommit
+from swarm.ledger.state import State, Verdict
+from swarm.ledger.store import RECENT
+from swarm.mesh.port import MeshPort, PeerInfo
+
+log = logging.getLogger("swarm.ledger")
+
+METHOD = "ledger"
+MAX_INBOX = 5000  # messages that wait for the core
+MAX_INBOX_PEER = 1000
+STEP = 64  # messages that share one write
+FRAME = 1_000_000  # bytes of one cast; the mesh carries 1 MiB
+AUDIT_SLICE = 100  # old blocks checked at a time after the start
+COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer, or about waiting
+
+
+class _Waiter:
+    """A client that waits for its transaction."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.result: tuple[int, Verdict] | RemoteError | None = None
+
+    def settle(self, result: tuple[int, Verdict] | RemoteError) -> None:
+        self.result = result
+        self.done.set()
+
+
+class Replica:
+    """An `Orderer`. Make it, register callbacks, then `run` it.
+
+    `synced` is set once this node has caught up with its peers after the start, and, with a new
+    store, knows from when on it may vote.
+    """
+
+    def __init__(
+        self, data_dir: Path, genesis: Genesis, identity: Identity, mesh: MeshPort
+    ) -> None:
+        """Open the ledger in `data_dir`, made by `create`. Raises LocalError SW3010, 3011, 3015."""
+        self.uid = node_uid(identity.fingerprint)
+        self.synced = trio.Event()
+        self._mesh = mesh
+        self._chain = genesis.chain_id
+        self._store, app = directory.open_store(data_dir, genesis)
+        self._app: LedgerApplication = app
+        resume = self._store.resume()
+        config = Config(self.uid, self._chain, genesis.timing, identity.sign, verify_signature)
+        self._core = Core(config, app, resume)
+        self._new = resume.vote_from is None
+        self._inbox: deque[tuple[str, bytes]] = deque()
+        self._queued: Counter[str] = Counter()
+        self._timers: list[tuple[float, int, fx.Timer]] = []
+        self._numbers = count()
+        self._wake = trio.Event()
+        self._committed = trio.Event()
+        self._waiters: dict[bytes, list[_Waiter]] = {}
+        self._callbacks: list[OnCommit] = []
+        self._peer_ids: dict[str, str] = {}
+        self._failure: LocalError | None = None
+        self._complained: dict[str, float] = {}
+        self._started = 0.0
+        for height, voter in self._store.evidence():
+            log.warning("%s voted twice at height %d: its key is in use twice", voter, height)
+        mesh.on_cast(METHOD, self._on_cast)
+        mesh.on_peer(self._on_peer)
+
+    # ------------------------------------------------------------------ directories
+
+    @staticmethod
+    def create(data_dir: Path, genesis: Genesis, *, founder: bool = False) -> None:
+        """Make the ledger of a new node. `founder`: the swarm begins here and now."""
+        directory.create(data_dir, genesis, founder=founder)
+
+    @staticmethod
+    def genesis_of(data_dir: Path) -> Genesis | None:
+        """The genesis of the ledger in a directory, or None when there is none."""
+        return directory.genesis_of(data_dir)
+
+    # ------------------------------------------------------------------ Orderer
+
+    @property
+    def state(self) -> State:
+        """The state after the last block that is durable here."""
+        return self._app.state
+
+    async def submit(self, tx: bytes) -> tuple[int, Verdict]:
+        """See `Orderer.submit`."""
+        if self._failure is not None:
+            raise RemoteError("SW3008", f"this node has stopped: {self._failure.cause}")
+        ticket = self._app.identify(tx)
+        waiter = _Waiter()
+        waiting = self._waiters.setdefault(ticket.id, [])
+        waiting.append(waiter)
+        try:
+            found = self._store.find(ticket.id)
+            if found is not None:
+                return self._verdict_at(*found)
+            self._carry_out(self._core.submit(tx, self._now()))
+            await waiter.done.wait()
+        finally:
+            waiting.remove(waiter)
+            if not waiting:
+                self._waiters.pop(ticket.id, None)
+        if isinstance(waiter.result, RemoteError):
+            raise waiter.result
+        assert waiter.result is not None, "settled"
+        return waiter.result
+
+    def _verdict_at(self, height: int, position: int) -> tuple[int, Verdict]:
+        found = self._store.block(height)
+        assert found is not None, "the index names committed blocks only"
+        return height, found[2].verdicts[position]
+
+    def waiting(self) -> str:
+        """See `Orderer.waiting`."""
+        if self._failure is not None:
+            return f"this node has stopped: {self._failure.cause}"
+        return explain(self._core, trio.current_time(), self._name, self._mesh.last_seen)
+
+    async def wait_for(self, height: int) -> None:
+        """See `Orderer.wait_for`."""
+        while self._app.height < height:
+            await self._committed.wait()
+
+    def block(self, height: int) -> CommittedBlock | None:
+        """See `Orderer.block`."""
+        found = self._store.block(height)
+        if found is None:
+            return None
+        block, certificate, outcome = found
+        return CommittedBlock(block, certificate, outcome.verdicts, outcome.changed)
+
+    def on_commit(self, callback: OnCommit) -> None:
+        """See `Orderer.on_commit`."""
+        self._callbacks.append(callback)
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled.
+
+        Raises LocalError: SW3011 and SW3012 for a bad disk, SW3013 when our state differs from what
+        the others certified, SW3014 on a double vote under the crash rule.
+        """
+        self._started = trio.current_time()
+        try:
+            self._carry_out(self._core.start(self._now()))
+            for peer in self._mesh.peers():
+                self._on_peer(peer, True, "")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._audit)
+                task_status.started()
+                await self._serve()
+                nursery.cancel_scope.cancel()
+        finally:
+            stopped = self._failure or LocalError("SW3008", "this node is going down")
+            self._failure = stopped
+            for waiters in list(self._waiters.values()):
+                for waiter in list(waiters):
+                    waiter.settle(RemoteError("SW3008", stopped.cause))
+            self._store.close()
+
+    async def _serve(self) -> None:
+        while True:
+            due = self._timers[0][0] if self._timers else float("inf")
+            with trio.move_on_at(due):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            self._step()
+            if self._failure is not None:
+                raise self._failure
+            self._note_synced()
+            self._note_waiting()
+            # Others get their turn even when messages never end.
+            await trio.lowlevel.checkpoint()
+
+    def _step(self) -> None:
+        """Give the core all timers that are due and some messages; one write for all of them."""
+        effects: list[fx.Effect] = []
+        now = self._now()
+        while self._timers and self._timers[0][0] <= trio.current_time():
+            effects += self._core.timeout(heapq.heappop(self._timers)[2], now)
+        for _ in range(min(STEP, len(self._inbox))):
+            source, raw = self._inbox.popleft()
+            self._queued[source] -= 1
+            try:
+                message = msg.decode(raw)
+            except RemoteError as error:
+                self._complain(source, error)
+                continue
+            effects += self._core.receive(source, message, now)
+        if self._inbox:
+            self._wake.set()
+        self._carry_out(effects)
+
+    def _carry_out(self, effects: list[fx.Effect]) -> None:
+        """Durable first, then the rest. See `effects.py`."""
+        if self._failure is not None:
+            return
+        try:
+            self._store.write(effects)
+        except LocalError as error:
+            self._fail(error)
+            return
+        batches: dict[str | None, list[bytes]] = {}
+        for effect in effects:
+            if isinstance(effect, fx.Send):
+                batches.setdefault(effect.to, []).append(msg.encode(effect.message))
+            elif isinstance(effect, fx.StartTimer):
+                due = trio.current_time() + effect.delay
+                heapq.heappush(self._timers, (due, next(self._numbers), effect.timer))
+                self._wake.set()
+            elif isinstance(effect, fx.Serve):
+                items = self._store.batch(effect.height, msg.MAX_BLOCKS, msg.BLOCKS_BYTES)
+                if items:
+                    batches.setdefault(effect.to, []).append(msg.encode(msg.Blocks(items)))
+            else:
+                self._report(effect)
+        # Votes leave before callbacks run: others wait for them.
+        for to, messages in batches.items():
+            self._cast(to, messages)
+        for effect in effects:
+            if isinstance(effect, fx.Commit):
+                self._on_committed(effect)
+
+    def _cast(self, to: str | None, messages: list[bytes]) -> None:
+        """Send several messages in as few frames as fit."""
+        peer_id = None
+        if to is not None:
+            peer_id = self._peer_ids.get(to)
+            if peer_id is None:
+                return
+        frame: list[bytes] = []
+        size = 0
+        for raw in messages:
+            if frame and size + len(raw) > FRAME:
+                self._mesh.cast(METHOD, frame, to=peer_id)
+                frame, size = [], 0
+            frame.append(raw)
+            size += len(raw) + 5
+        self._mesh.cast(METHOD, frame, to=peer_id)
+
+    def _report(self, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.Dropped):
+            for waiter in self._waiters.get(effect.id, ()):
+                waiter.settle(effect.error)
+        elif isinstance(effect, fx.Blame):
+            self._complain(effect.source, effect.error)
+        elif isinstance(effect, fx.WriteEvidence):
+            log.error(
+                "%s voted twice at height %d: two processes use its certificate, or it lies",
+                self._name(effect.voter),
+                effect.height,
+            )
+        elif isinstance(effect, fx.Halt):
+            self._fail(LocalError(effect.code, effect.cause))
+
+    def _on_committed(self, effect: fx.Commit) -> None:
+        app, outcome = effect.application, effect.outcome
+        assert isinstance(app, LedgerApplication), "the core was given one"
+        self._app = app
+        for tx_id, verdict in zip(effect.ids, outcome.verdicts, strict=True):
+            for waiter in self._waiters.get(tx_id, ()):
+                waiter.settle((effect.block.height, verdict))
+        self._committed.set()
+        self._committed = trio.Event()
+        committed = CommittedBlock(
+            effect.block, effect.certificate, outcome.verdicts, outcome.changed
+        )
+        for callback in self._callbacks:
+            callback(committed, app.state)
+
+    def _fail(self, error: LocalError) -> None:
+        if self._failure is None:
+            self._failure = error
+            log.critical("%s", error)
+        self._wake.set()
+
+    async def _audit(self) -> None:
+        """Check the blocks that opening left out, a few at a time."""
+        last = self._app.height - RECENT
+        for first in range(1, last + 1, AUDIT_SLICE):
+            try:
+                self._store.audit(first, min(first + AUDIT_SLICE - 1, last))
+            except LocalError as error:
+                self._fail(error)
+                return
+            await trio.sleep(0.05)
+
+    # ------------------------------------------------------------------ mesh
+
+    def _on_cast(self, peer: PeerInfo, arg: Any) -> None:
+        """Queue messages of a peer; too many, or no messages at all, are dropped."""
+        self._peer_ids[peer.uid] = peer.peer_id
+        if type(arg) is not list or any(type(raw) is not bytes for raw in arg):
+            self._complain(peer.uid, RemoteError("SW3005", "a cast is no list of messages"))
+            return
+        for raw in arg:
+            if len(self._inbox) >= MAX_INBOX or self._queued[peer.uid] >= MAX_INBOX_PEER:
+                self._complain(peer.uid, RemoteError("SW3005", "more messages than are taken"))
+                return
+            self._inbox.append((peer.uid, raw))
+            self._queued[peer.uid] += 1
+        self._wake.set()
+
+    def _on_peer(self, peer: PeerInfo, up: bool, why: str) -> None:
+        if up:
+            self._peer_ids[peer.uid] = peer.peer_id
+            if self._started:
+                self._carry_out(self._core.peer_up(peer.uid, self._now()))
+        else:
+            self._peer_ids.pop(peer.uid, None)
+            if not self._queued[peer.uid]:
+                del self._queued[peer.uid]
+            self._core.peer_down(peer.uid)
+
+    # ------------------------------------------------------------------ small things
+
+    def _now(self) -> Now:
+        return Now(trio.current_time(), int(time.time() * 1000))
+
+    def _name(self, uid: str) -> str:
+        record = self._app.state.get("nodes", uid)
+        return str(record["name"]) if record and record["name"] else uid
+
+    def _note_synced(self) -> None:
+        if self.synced.is_set() or (self._new and self._core.vote_from is None):
+            return
+        alone = set(self._core.validators) <= {self.uid} and not self._new
+        if alone or self._core.caught_up():
+            self.synced.set()
+
+    def _note_waiting(self) -> None:
+        """Log what is waited for, when it lasts."""
+        pending = self._core.pending()
+        if pending is None or trio.current_time() - pending.since < COMPLAIN_EVERY:
+            return
+        if self._due("waiting"):
+            log.warning("%s", self.waiting())
+
+    def _complain(self, source: str, error: SwarmFault) -> None:
+        if self._due(source):
+            log.warning("%s: %s", self._name(source), error)
+
+    def _due(self, what: str) -> bool:
+        """Whether a line about `what` may be logged now."""
+        now = trio.current_time()
+        if now - self._complained.get(what, -COMPLAIN_EVERY) < COMPLAIN_EVERY:
+            return False
+        if len(self._complained) > 1000:
+            self._complained.clear()
+        self._complained[what] = now
+        return True

@@ -1,0 +1,388 @@
+"""The ledger on disk: blocks, certificates, own votes and the state, in SQLite.
+
+`write` makes the durable effects of a step so in one transaction with `synchronous=FULL`: after a
+crash either all of a step is there or nothing. The state's records are kept beside the blocks, so
+that opening does not replay the chain.
+
+What is read back is not believed: `open` checks that the file belongs to this swarm, that heights,
+hashes and the chain of blocks fit together, that the last blocks are certified by the validators of
+their heights, and that the records have the digest that the last block led to. Damage is a
+LocalError SW3011; the node then starts with an empty directory and fetches the ledger from its
+peers, which is safe, as an empty store does not vote until that is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from swarm.errors import LocalError, RemoteError
+from swarm.ledger import codec
+from swarm.ledger.application import Application, Outcome, Row
+from swarm.ledger.block import Block, Certificate, Verify
+from swarm.ledger.consensus import effects as fx
+from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.core import Lock, Resume
+from swarm.ledger.consensus.quorum import quorum
+from swarm.ledger.state.verdict import Verdict
+
+FILE = "ledger.db"
+VERSION = 1
+RECENT = 1000  # blocks checked while opening; older ones are checked by `audit` afterwards
+CERTIFIED = 20  # certificates checked while opening
+MAX_OUTCOME = 64 << 20
+
+App = TypeVar("App", bound=Application)
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB NOT NULL,
+    outcome BLOB NOT NULL, state BLOB NOT NULL);
+CREATE TABLE transactions (id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE validators (height INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+CREATE TABLE records (tbl TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (tbl, key));
+CREATE TABLE votes (height INTEGER, round INTEGER, kind INTEGER, message BLOB NOT NULL,
+    PRIMARY KEY (height, round, kind)) WITHOUT ROWID;
+CREATE TABLE lock (only INTEGER PRIMARY KEY CHECK (only = 0), height INTEGER, locked_round INTEGER,
+    locked_id BLOB, valid_round INTEGER, valid_block BLOB);
+CREATE TABLE evidence (height INTEGER, voter TEXT, first BLOB, second BLOB,
+    PRIMARY KEY (height, voter)) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """One open ledger file. Not for use by several threads."""
+
+    def __init__(self, path: Path, chain: bytes, model: str, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._chain = chain
+        self._model = model
+        self._db = db
+
+    # ------------------------------------------------------------------ opening
+
+    @classmethod
+    def create(cls, path: Path, genesis: Application, chain: bytes, *, may_vote: bool) -> None:
+        """Make a new file. `may_vote`: its owner founds the swarm, so nobody voted before it."""
+        db = _connect(path)
+        with _disk(path), db:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('version', ?)", (VERSION,))
+            db.execute("INSERT INTO meta VALUES ('chain', ?)", (chain,))
+            if may_vote:
+                db.execute("INSERT INTO meta VALUES ('voting', ?)", (codec.encode([0, 0]),))
+            store = cls(path, chain, genesis.fault_model, db)
+            store._write_records(genesis.rows(None))
+            store._write_validators(genesis, None)
+        db.close()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        chain: bytes,
+        restore: Callable[[int, Iterable[Row]], App],
+        verify: Verify,
+    ) -> tuple[Store, App]:
+        """Open and check. `restore` builds an application from its height and rows.
+
+        Raises LocalError: SW3010 another swarm's, SW3011 damaged, SW3015 in use.
+        """
+        db = _connect(path)
+        try:
+            with _disk(path, damaged=True):
+                kept = dict(db.execute("SELECT key, value FROM meta"))
+                if kept.get("version") != VERSION:
+                    raise _damage(path, f"its format is {kept.get('version')!r}, not {VERSION}")
+                if kept.get("chain") != chain:
+                    raise LocalError("SW3010", f"{path} is the ledger of another swarm")
+                (top,) = db.execute("SELECT coalesce(max(height), 0) FROM blocks").fetchone()
+                rows = db.execute("SELECT tbl, key, value FROM records ORDER BY tbl, key")
+                app = restore(top, (Row(*row) for row in rows))
+                store = cls(path, chain, app.fault_model, db)
+                store._check(top, app, verify)
+        except RemoteError as error:
+            db.close()
+            raise _damage(path, error.cause) from None
+        except BaseException:
+            db.close()
+            raise
+        return store, app
+
+    def _check(self, top: int, app: Application, verify: Verify) -> None:
+        first = max(1, top - RECENT + 1)
+        self.audit(first, top)
+        for height in range(max(1, top - CERTIFIED + 1), top + 1):
+            block, certificate = self._pair(height)
+            keys = self._keys(height)
+            certificate.check(block, keys, quorum(len(keys), self._model), verify)
+        digest = app.digest()
+        if top:
+            (kept,) = self._one("SELECT state FROM blocks WHERE height = ?", top)
+            if kept != digest:
+                raise _damage(self.path, "its records do not have the digest of the last block")
+        known = self._keys(top + 1)
+        if known != {v.uid: v.public_key_der for v in app.validators()}:
+            raise _damage(self.path, "its validators are not those of its records")
+
+    def audit(self, first: int, last: int) -> None:
+        """Check form and hash chain of stored blocks. Raises LocalError SW3011."""
+        with _disk(self.path, damaged=True):
+            before = self._row("SELECT block FROM blocks WHERE height = ?", first - 1)
+            if first > 1 and before is None:
+                raise _damage(self.path, f"block {first - 1} is missing")
+            rows = self._db.execute(
+                "SELECT height, block, certificate, state FROM blocks WHERE height >= ? "
+                "AND height <= ? ORDER BY height",
+                (first, last),
+            )
+            try:
+                self._check_chain(rows, first, last, Block.decode(before[0]) if before else None)
+            except RemoteError as error:
+                raise _damage(self.path, error.cause) from None
+
+    def _check_chain(
+        self,
+        rows: Iterable[tuple[int, bytes, bytes, bytes]],
+        first: int,
+        last: int,
+        previous: Block | None,
+    ) -> None:
+        expected, state = first, None
+        for height, raw, raw_certificate, after in rows:
+            block = Block.decode(raw)
+            certificate = Certificate.decode(raw_certificate)
+            header = block.header
+            if not (
+                height == expected == block.height == certificate.height
+                and header.chain == self._chain
+                and header.previous == (previous.id if previous else self._chain)
+                and certificate.block_id == block.id
+                and state in (None, header.state)
+            ):
+                raise _damage(self.path, f"block {expected} does not fit the chain")
+            expected, previous, state = height + 1, block, after
+        if expected != last + 1:
+            raise _damage(self.path, f"block {expected} is missing")
+
+    def close(self) -> None:
+        """Close the file; everything written is durable already."""
+        self._db.close()
+
+    # ------------------------------------------------------------------ reading
+
+    def resume(self) -> Resume:
+        """What the core needs to go on. Raises LocalError SW3011."""
+        with _disk(self.path, damaged=True):
+            try:
+                return self._resume()
+            except RemoteError as error:
+                raise _damage(self.path, f"own votes: {error.cause}") from None
+
+    def _resume(self) -> Resume:
+        signed = []
+        for (raw,) in self._db.execute("SELECT message FROM votes ORDER BY height, round, kind"):
+            message = msg.decode(raw)
+            if not isinstance(message, msg.Vote | msg.Proposal):
+                raise _damage(self.path, "own votes: something else is stored")
+            signed.append(message)
+        lock = Lock()
+        row = self._row("SELECT locked_round, locked_id, valid_round, valid_block FROM lock")
+        if row is not None:
+            locked_round, locked_id, valid_round, raw = row
+            lock = Lock(locked_round, locked_id, valid_round, Block.decode(raw) if raw else None)
+        voting = self._row("SELECT value FROM meta WHERE key = 'voting'")
+        vote_from = None
+        if voting is not None:
+            height, round_ = codec.decode(voting[0], limit=64, what="voting")
+            vote_from = (height, round_)
+        last = self._row("SELECT block FROM blocks ORDER BY height DESC LIMIT 1")
+        if last is None:
+            return Resume(self._chain, "", 0, tuple(signed), lock, vote_from)
+        block = Block.decode(last[0])
+        header = block.header
+        return Resume(block.id, header.proposer, header.time_ms, tuple(signed), lock, vote_from)
+
+    def block(self, height: int) -> tuple[Block, Certificate, Outcome] | None:
+        """A committed block with its certificate and outcome, or None."""
+        row = self._row("SELECT block, certificate, outcome FROM blocks WHERE height = ?", height)
+        if row is None:
+            return None
+        return Block.decode(row[0]), Certificate.decode(row[1]), _read_outcome(row[2])
+
+    def find(self, tx_id: bytes) -> tuple[int, int] | None:
+        """Height and position of a committed transaction."""
+        row = self._row("SELECT height, position FROM transactions WHERE id = ?", tx_id)
+        return None if row is None else (row[0], row[1])
+
+    def batch(self, after: int, count: int, size: int) -> tuple[tuple[bytes, bytes], ...]:
+        """Encoded blocks and certificates from `after + 1` on: at least one, at most `size` bytes
+        unless the first alone is larger."""
+        chosen: list[tuple[bytes, bytes]] = []
+        rows = self._db.execute(
+            "SELECT block, certificate FROM blocks WHERE height > ? ORDER BY height LIMIT ?",
+            (after, count),
+        )
+        for block, certificate in rows:
+            size -= len(block) + len(certificate) + 16
+            if chosen and size < 0:
+                break
+            chosen.append((block, certificate))
+        return tuple(chosen)
+
+    def evidence(self) -> list[tuple[int, str]]:
+        """Height and name of validators that were seen to vote twice."""
+        return list(self._db.execute("SELECT height, voter FROM evidence ORDER BY height, voter"))
+
+    def _pair(self, height: int) -> tuple[Block, Certificate]:
+        row = self._one("SELECT block, certificate FROM blocks WHERE height = ?", height)
+        return Block.decode(row[0]), Certificate.decode(row[1])
+
+    def _keys(self, height: int) -> dict[str, bytes]:
+        """Validators of a height with their keys."""
+        (raw,) = self._one(
+            "SELECT keys FROM validators WHERE height <= ? ORDER BY height DESC LIMIT 1", height
+        )
+        return dict(codec.decode(raw, limit=1 << 20, what="validators"))
+
+    def _row(self, query: str, *parameters: object) -> Sequence[Any] | None:
+        found: Sequence[Any] | None = self._db.execute(query, parameters).fetchone()
+        return found
+
+    def _one(self, query: str, *parameters: object) -> Sequence[Any]:
+        row = self._row(query, *parameters)
+        if row is None:
+            raise _damage(self.path, "something that must be there is missing")
+        return row
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, effects: Iterable[fx.Effect]) -> None:
+        """Make the durable ones among `effects` durable, all or none. LocalError SW3012."""
+        durable = [effect for effect in effects if isinstance(effect, fx.DURABLE)]
+        if not durable:
+            return
+        with _disk(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for effect in durable:
+                    self._write(effect)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _write(self, effect: fx.Durable) -> None:
+        run = self._db.execute
+        if isinstance(effect, fx.WriteVote):
+            values = (effect.height, effect.round, effect.kind, effect.message)
+            # Plain INSERT: a second value for one step is a defect and must fail loudly.
+            run("INSERT INTO votes VALUES (?, ?, ?, ?)", values)
+        elif isinstance(effect, fx.WriteLock):
+            run(
+                "REPLACE INTO lock VALUES (0, ?, ?, ?, ?, ?)",
+                (
+                    effect.height,
+                    effect.locked_round,
+                    effect.locked_id,
+                    effect.valid_round,
+                    effect.valid_block,
+                ),
+            )
+        elif isinstance(effect, fx.WriteVoting):
+            value = codec.encode([effect.height, effect.round])
+            run("REPLACE INTO meta VALUES ('voting', ?)", (value,))
+        elif isinstance(effect, fx.WriteEvidence):
+            run(
+                "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)",
+                (effect.height, effect.voter, effect.first, effect.second),
+            )
+        else:
+            self._write_commit(effect)
+
+    def _write_commit(self, effect: fx.Commit) -> None:
+        run = self._db.execute
+        height = effect.block.height
+        run(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
+            (
+                height,
+                effect.block.encoded,
+                effect.certificate.encode(),
+                _write_outcome(effect.outcome),
+                effect.application.digest(),
+            ),
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
+            [(tx_id, height, position) for position, tx_id in enumerate(effect.ids)],
+        )
+        self._write_records(effect.application.rows(effect.before))
+        self._write_validators(effect.application, effect.before)
+        run("DELETE FROM votes WHERE height <= ?", (height,))
+        run("DELETE FROM lock WHERE height <= ?", (height,))
+
+    def _write_records(self, rows: Iterable[Row]) -> None:
+        for table, key, value in rows:
+            if value is None:
+                self._db.execute("DELETE FROM records WHERE tbl = ? AND key = ?", (table, key))
+            else:
+                self._db.execute("REPLACE INTO records VALUES (?, ?, ?)", (table, key, value))
+
+    def _write_validators(self, app: Application, before: Application | None) -> None:
+        now = app.validators()
+        if before is None or before.validators() != now:
+            keys = codec.encode({v.uid: v.public_key_der for v in now})
+            self._db.execute("INSERT INTO validators VALUES (?, ?)", (app.height + 1, keys))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file for this process alone."""
+    with _disk(path):
+        db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")  # takes the lock, or says that another process has it
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+@contextmanager
+def _disk(path: Path, *, damaged: bool = False) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise LocalError("SW3015", f"{path} is open in another process") from error
+        if damaged:
+            raise _damage(path, str(error)) from error
+        raise LocalError("SW3012", f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise _damage(path, str(error)) from error
+
+
+def _damage(path: Path, cause: str) -> LocalError:
+    return LocalError("SW3011", f"{path}: {cause}")
+
+
+def _write_outcome(outcome: Outcome) -> bytes:
+    verdicts = [[v.ok, v.code, v.text, v.result] for v in outcome.verdicts]
+    return codec.encode([verdicts, sorted(outcome.changed)])
+
+
+def _read_outcome(data: bytes) -> Outcome:
+    verdicts, changed = codec.decode(data, limit=MAX_OUTCOME, what="outcome")
+    return Outcome(tuple(Verdict(*verdict) for verdict in verdicts), frozenset(changed))
