@@ -37,6 +37,14 @@ def genesis_for(identity: Identity, model: str = "byzantine") -> Genesis:
     return Genesis("test", model, cas, founder, int(time.time() * 1000), b"n" * 16)
 
 
+def sign(
+    identity: Identity, genesis: Genesis, op: str, args: dict[str, Any], expires: int
+) -> bytes:
+    """An encoded, signed transaction."""
+    made = Transaction.new(genesis.chain_id, expires, op, args)
+    return SignedTransaction.sign(identity, made).encode()
+
+
 class Site:
     """One network node: identity, directory and the running replica."""
 
@@ -80,10 +88,7 @@ class Site:
 
     def transaction(self, op: str, args: dict[str, Any], *, expires: int = 0) -> bytes:
         expires = expires or self.replica.state.height + 500
-        chain = self.swarm.genesis.chain_id
-        return SignedTransaction.sign(
-            self.identity, Transaction.new(chain, expires, op, args)
-        ).encode()
+        return sign(self.identity, self.swarm.genesis, op, args, expires)
 
     async def do(self, op: str, args: dict[str, Any]) -> tuple[int, Verdict]:
         """Submit here and wait."""
@@ -94,11 +99,10 @@ class Site:
     async def task(self) -> int:
         """One harmless transaction; the height it was committed at."""
         self.number += 1
-        args = {"name": f"{self.name}-{self.number}", "type": "RUN_SWARM", "author": "A"}
-        height, verdict = await self.do(
-            "task.create", {**args, "prereq": "ROOTTASK", "outcome": "o"}
-        )
+        name = f"{self.name}-{self.number}"
+        height, verdict = await self.replica.submit(self.swarm.new_task(name))
         assert verdict.ok, verdict.text
+        assert isinstance(height, int)
         return height
 
     async def enroll(self) -> Verdict:
@@ -118,9 +122,27 @@ class Swarm:
         self.net = net
         self.nursery = nursery
         self.ca = pki.authority(tmp)
+        self.operator = pki.identity(tmp / "operator", Role.SWCI, self.ca)
         self.sites: list[Site] = []
         self.model = model
         self._genesis: Genesis | None = None
+
+    def new_task(self, name: str) -> bytes:
+        """A transaction of the swarm's operator."""
+        height = max(site.replica.state.height for site in self.sites if site.replica)
+        return sign(
+            self.operator,
+            self.genesis,
+            "task.create",
+            {
+                "name": name,
+                "type": "RUN_SWARM",
+                "author": "A",
+                "prereq": "ROOTTASK",
+                "outcome": "o",
+            },
+            height + 500,
+        )
 
     @property
     def genesis(self) -> Genesis:

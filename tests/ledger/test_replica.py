@@ -74,9 +74,7 @@ def test_killed_under_load_and_restarted_nothing_acknowledged_is_lost(tmp_path: 
             for turn in range(15):
                 site = sites[number]
                 name = f"t-{number}-{turn}"
-                args = {"name": name, "type": "RUN_SWARM", "author": "A"}
-                tx = site.transaction("task.create", {**args, "prereq": "ROOTTASK", "outcome": "o"})
-                _, verdict = await site.replica.submit(tx)
+                _, verdict = await site.replica.submit(swarm.new_task(name))
                 assert verdict.ok
                 acknowledged.append(name)
 
@@ -99,8 +97,7 @@ def test_killed_under_load_and_restarted_nothing_acknowledged_is_lost(tmp_path: 
 def test_the_same_bytes_are_answered_again_here_and_elsewhere(tmp_path: Path) -> None:
     async def test(swarm: Swarm) -> None:
         sites = await swarm.grow(2)
-        args = {"name": "once", "type": "RUN_SWARM", "author": "A", "prereq": "ROOTTASK"}
-        tx = sites[0].transaction("task.create", {**args, "outcome": "o"})
+        tx = swarm.new_task("once")
         first = await sites[0].replica.submit(tx)
         await swarm.at(first[0])
         assert await sites[0].replica.submit(tx) == first
