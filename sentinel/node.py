@@ -126,7 +126,7 @@ class NetworkNode:
         if settings.is_sentinel:
             genesis = found(settings, self.identity)
             log.info("founding the network %s", genesis.chain_id.hex()[:16])
-            Replica.create(settings.data_dir, genesis)
+            Replica.create(settings.data_dir, genesis, founder=True)
             return Origin(genesis), False
         if not settings.sentinel_host:
             raise LocalError(
