@@ -287,6 +287,25 @@ CATALOGUE: dict[str, Entry] = {
         "list what was started with `swarm logs`, or look with `docker ps -a`",
     ),
     "SW6001": Entry("the learner's port cannot be opened", "choose a free port with --sl-fs-port"),
+    "SW6002": Entry(
+        "the directory shared with the user's program cannot be used",
+        "check SWARM_LINK and its permissions",
+    ),
+    "SW6003": Entry(
+        "the files shared with the user's program cannot be used",
+        "check space and permissions of the directory; both programs need the same version",
+    ),
+    "SW6005": Entry(
+        "the user's program and its learner speak different protocols",
+        "install the swarmlearning library of the learner's version",
+    ),
+    "SW6006": Entry("an unknown merge method", "choose one that the learner's version knows"),
+    "SW6010": Entry(
+        "a setting of the learner is missing or wrong", "check the flags of run-sl, or the profile"
+    ),
+    "SW6011": Entry(
+        "this learner is no longer in its training contract", "start the training again"
+    ),
     "SW6101": Entry(
         "another learner broke the protocol",
         "compare the versions of both learners; the ledger goes on without it when it repeats it",
@@ -304,6 +323,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW6105": Entry("another learner does not take part in an attempt", "it is asked again"),
     "SW6106": Entry("another learner does not hold the wanted model", "the next holder is asked"),
+    "SW6107": Entry(
+        "another learner offers a model of another shape",
+        "the next holder is asked; compare the versions of both learners",
+    ),
+    "SW6108": Entry(
+        "the kept model cannot be read", "check space and permissions of the shared directory"
+    ),
     "SW7001": Entry("the operator's profile cannot be read", "check the path and its permissions"),
     "SW7002": Entry("a file is not usable YAML", "correct the line that is named"),
     "SW7003": Entry(

@@ -431,14 +431,12 @@ class Core:
     def act_over(self) -> None:
         if self.pending is None:
             return
-        if self.pending.done and self.base is not None:
+        news = self.base is not None and self.given < self.base.round
+        if self.base is not None and (news or self.pending.done):
             self.deliver(over=True)
         else:
-            has = self.base is not None
-            self.restore()
-            self.out.append(Tell({"type": "over", "seq": self.pending.seq, "hasModel": has}))
+            self.out.append(Tell({"type": "over", "seq": self.pending.seq, "hasModel": False}))
         self.pending = None
-        self.report_due = -1
         self.out.append(Log("Swarm training is over"))
 
     def act_deliver(self) -> None:
@@ -474,7 +472,7 @@ class Core:
         self.out.append(Tell(message))
         self.since.clear()
         self.tags = {tag: at for tag, at in self.tags.items() if tag[1] >= self.base.round}
-        if not self.pending.done:
+        if not self.pending.done or over:
             self.pending = None
             return
         self.report_due = self.base.round

@@ -204,6 +204,16 @@ class Exchange:
         with self._changed:
             return self._done and not any(thread.is_alive() for thread in self._threads)
 
+    def result_leaves(self) -> list[bytes] | None:
+        """Leaf digests of the result; None while it is not whole."""
+        with self._changed:
+            return list(self._leaves) if self._done else None
+
+    def partial_leaves(self) -> list[bytes]:
+        """Leaf digests of what the output holds so far, b"" where it holds nothing yet."""
+        with self._changed:
+            return list(self._leaves)
+
     # ---------------------------------------------------------------- reducer
 
     def _reduce_all(self) -> None:

@@ -4,8 +4,9 @@ A connection passes three doors before anything is done for it: the TLS handshak
 a trusted CA), the role SL, and, with its HELLO, the ledger: the uid that it claims must be a member
 of the contract with exactly this certificate. Then it may
 
-- `merge`: bring its part of the exchange that is registered here, or
-- `fetch`: read a decided vector that is kept here.
+- `merge`: bring its part of the exchange that is registered here,
+- `fetch`: read a decided vector that is kept here,
+- `leaves`: read the leaf digests of our result of an attempt (see `compare`).
 
 A connection may hold one conversation after the other. Everything is bounded: connections, time
 until the HELLO, sizes of frames. What strangers do is logged once for each address and minute.
@@ -167,15 +168,14 @@ class Server:
             self._merge(channel, hello, contract, uid)
         elif hello.get("want") == "fetch":
             self._fetch(channel, hello, contract, uid)
+        elif hello.get("want") == "leaves":
+            self._show_leaves(channel, hello, contract)
         else:
-            raise WireError("HELLO wants neither merge nor fetch")
+            raise WireError("HELLO wants nothing that is known here")
         return True
 
     def _merge(self, channel: Channel, hello: dict[str, Any], contract: str, uid: str) -> None:
-        number, attempt = hello.get("round"), hello.get("attempt")
-        if not isinstance(number, int) or not isinstance(attempt, int):
-            raise WireError("HELLO without round or attempt")
-        key = Key(contract, number, attempt)
+        key = _key_of(hello, contract)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._reached(key), JOIN)
             exchange = self._exchange
@@ -185,6 +185,16 @@ class Server:
             refuse(channel, "superseded", f"this learner is at {tuple(exchange.key)}")
         else:
             exchange.serve(channel, uid)
+
+    def _show_leaves(self, channel: Channel, hello: dict[str, Any], contract: str) -> None:
+        with self._changed:
+            exchange = self._exchange
+        leaves = exchange.result_leaves() if exchange else None
+        if exchange is None or exchange.key != _key_of(hello, contract) or leaves is None:
+            refuse(channel, "not-here", "this learner has no result of that attempt")
+            return
+        channel.send_json(Kind.ANSWER, {"ok": True})
+        channel.send(Kind.DIGESTS, b"".join(leaves))
 
     def _reached(self, key: Key) -> bool:
         return self._exchange is not None and self._exchange.key >= key
@@ -200,6 +210,13 @@ class Server:
             return
         serve_fetch(channel, decided, lambda: self._decided is decided)
         self.fetched_by.add(uid)
+
+
+def _key_of(hello: dict[str, Any], contract: str) -> Key:
+    number, attempt = hello.get("round"), hello.get("attempt")
+    if not isinstance(number, int) or not isinstance(attempt, int):
+        raise WireError("HELLO without round or attempt")
+    return Key(contract, number, attempt)
 
 
 def refuse(channel: Channel, reason: str, text: str) -> None:

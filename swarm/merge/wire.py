@@ -9,7 +9,7 @@ by two threads at once; the few answers in the other direction come at points wh
 who speaks.
 
     dialler                                   listener
-    HELLO {want: merge | fetch, …}      ->
+    HELLO {want: merge | fetch | leaves} ->
                                         <-    ANSWER {ok, …}
 
     merge: DIGESTS? (CONTRIB | REDUCED | WAIT)* END   ->
@@ -17,6 +17,7 @@ who speaks.
     fetch:                              <-    LAYOUT DIGESTS
            NEED bitmap                  ->
                                         <-    REDUCED* END
+    leaves:                             <-    DIGESTS
 """
 
 from __future__ import annotations

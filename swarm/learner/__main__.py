@@ -1,0 +1,50 @@
+"""`python -m swarm.learner`: the SL daemon. Configured by its environment, see `settings`.
+
+Exit status: 0 after the program's bye or a stop signal, 1 when it could not start, 3 when the
+program vanished, 4 when something is wrong that only people can repair.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from importlib import metadata
+
+from swarm import log as logs
+from swarm.api.client import ApiClient
+from swarm.errors import LocalError, RemoteError
+from swarm.identity import Identity, Role
+from swarm.learner.learner import Learner
+from swarm.learner.settings import Settings
+
+log = logging.getLogger("swarm.learner")
+
+
+def main() -> int:
+    """Run the learner that the environment describes."""
+    try:
+        logs.configure(logs.level_from(os.environ, "SL"))
+        settings = Settings.from_env()
+        identity = Identity.from_env(os.environ, Role.SL)
+        client = ApiClient(identity, [(settings.sn_host, settings.sn_port)])
+        learner = Learner(settings, identity, client, version())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: learner.stop())
+        return learner.run()
+    except (LocalError, RemoteError) as fault:
+        log.error("%s", fault)
+        return 1
+
+
+def version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return metadata.version("swarmlearning")
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""The learner around its round driver: one loop that feeds events in and carries effects out.
+
+Threads: this loop; the link to the program; two that submit to the ledger and one that watches it;
+the listener and its connections; the exchange's; one for a fetch or a comparison. They meet in one
+queue. Only the loop touches the driver, the files and the exchange.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from swarm.errors import LocalError, RemoteError
+from swarm.identity import Identity, node_uid
+from swarm.learner import vectors as v
+from swarm.learner.core import Core
+from swarm.learner.ledger import ClientPort, Ledger, Place
+from swarm.learner.link_server import LinkServer
+from swarm.learner.messages import (
+    AbortExchange,
+    Broken,
+    Compare,
+    Compared,
+    Effect,
+    Enroll,
+    Event,
+    ExchangeDone,
+    ExchangeSeen,
+    Exit,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Keep,
+    Log,
+    Prepare,
+    Prepared,
+    Restore,
+    StartExchange,
+    Submit,
+    Tell,
+    Tick,
+)
+from swarm.learner.settings import Settings
+from swarm.merge.compare import compare
+from swarm.merge.dial import Dialler, Member
+from swarm.merge.exchange import Exchange, Result, Window
+from swarm.merge.fetch import fetch
+from swarm.merge.progress import Limits
+from swarm.merge.server import Server
+from swarm.merge.wire import Channel
+
+log = logging.getLogger("swarm.learner")
+
+TICK = 0.25  # seconds between two looks at the clock and at the exchange
+REMIND = 30.0  # seconds after which a waiting that has not changed is logged again
+
+
+class Stop:
+    """The event of a signal: leave in order and end."""
+
+
+class Learner:
+    """One learner process. `run` returns its exit status."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        client: ClientPort,
+        version: str,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits or Limits()
+        self.uid = node_uid(identity.fingerprint, settings.name)
+        self.core = Core(self.uid, grace=settings.grace)
+        self._events: queue.Queue[Event | Stop] = queue.Queue()
+        place = Place(self.uid, settings.name, settings.host, settings.port, version)
+        self._ledger = Ledger(client, place, self._events.put)
+        self._link = LinkServer(settings.folder, self._events.put)
+        self._server = Server(identity, self._door)
+        self._dialler = Dialler(identity)
+        self._vectors = v.Vectors(settings.folder)
+        self._window = Window()
+        self._exchange: Exchange | None = None
+        self._partial: list[bytes] = []  # leaves of what merged.bin holds, of an aborted exchange
+        self._leaves: dict[str, list[bytes]] = {}  # digest -> leaves of merged.bin
+        self._fetching: Channel | None = None
+        self._said = ""
+        self._said_at = 0.0
+        self._status: int | None = None
+
+    def run(self) -> int:
+        """Serve one program from its open to its bye. Raises LocalError when it cannot start."""
+        try:
+            self._server.start(self._settings.listen_host, self._settings.listen_port)
+            self._link.start()
+            log.info("learner %s (%s) is ready", self._settings.name, self.uid)
+            self._say()
+            while self._status is None:
+                self._turn()
+            return self._status
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Leave in order; may be called from a signal handler."""
+        self._events.put(Stop())
+
+    # ------------------------------------------------------------------- loop
+
+    def _turn(self) -> None:
+        try:
+            event = self._events.get(timeout=TICK)
+        except queue.Empty:
+            event = Tick()
+        if isinstance(event, Stop):
+            self._carry_out(Exit(0, "asked to stop", leave=self.core.enrolled))
+            return
+        self._feed(event)
+        self._look_at_exchange()
+        self._say()
+
+    def _feed(self, event: Event) -> None:
+        for effect in self.core.step(event, time.monotonic()):
+            self._carry_out(effect)
+
+    def _look_at_exchange(self) -> None:
+        if self._exchange is not None and self.core.result is None and self._status is None:
+            blames, text = self._exchange.poll(), self._exchange.waiting()
+            self._feed(ExchangeSeen(self._exchange.key, blames, text))
+
+    def _say(self) -> None:
+        """Log what is waited for, and let the program know: when it changes, and now and then."""
+        text, now = self.core.waiting, time.monotonic()
+        stem = _without_numbers(text)
+        changed = stem != _without_numbers(self._said)
+        if text and (changed or now - self._said_at >= REMIND):
+            log.info("%s", text)
+            self._link.tell({"type": "waiting", "text": text})
+            self._said_at = now
+            self._said = text
+        elif not text:
+            self._said = ""
+
+    # ---------------------------------------------------------------- effects
+
+    def _carry_out(self, effect: Effect) -> None:
+        handler: Callable[[Any], None] = getattr(self, EFFECTS[type(effect)])
+        handler(effect)
+
+    def _enroll(self, effect: Enroll) -> None:
+        self._ledger.enroll(effect)
+
+    def _submit(self, effect: Submit) -> None:
+        self._ledger.submit(effect)
+
+    def _tell(self, effect: Tell) -> None:
+        if effect.message["type"] in ("merged", "over"):
+            log.info("training: %s", _summary(effect.message))
+        self._link.tell(effect.message)
+
+    def _log(self, effect: Log) -> None:
+        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+
+    def _prepare(self, effect: Prepare) -> None:
+        try:
+            if effect.merged:
+                self._stop_exchange()
+            root, layout = self._vectors.prepare(effect.merged)
+        except LocalError as fault:
+            self._feed(Broken(fault.code, fault.cause))
+            return
+        lines, schema = v.describe(layout), layout.schema_digest()
+        self._feed(Prepared(effect.seq, root, schema, layout.size, lines))
+
+    def _start(self, effect: StartExchange) -> None:
+        self._stop_exchange()
+        roster = [_member(uid, effect.members[uid], effect.checkins[uid]) for uid in effect.roster]
+        names = ", ".join(member.name for member in roster)
+        log.info("round %d, attempt %d: merging with %s", *effect.key[1:], names)
+        exchange = Exchange(
+            effect.key,
+            self.uid,
+            roster,
+            self._vectors.buffers(),
+            self._dialler,
+            self._exchange_done,
+            window=self._window,
+            limits=self._limits,
+        )
+        self._exchange = exchange
+        self._server.offer(exchange)
+        exchange.start()
+
+    def _exchange_done(self, result: Result) -> None:
+        self._leaves = {result.digest.hex(): result.leaves}
+        self._events.put(ExchangeDone(result.key, result.digest.hex(), result.shards))
+
+    def _abort(self, effect: AbortExchange) -> None:
+        self._stop_exchange()
+
+    def _stop_exchange(self) -> None:
+        if self._exchange is not None:
+            self._server.offer(None)
+            self._exchange.abort()
+            self._partial = self._exchange.partial_leaves()
+            self._exchange = None
+
+    def _keep(self, effect: Keep) -> None:
+        leaves = self._leaves.get(effect.digest)
+        if leaves is None:
+            return  # the same model as the round before: it is kept already
+        self._server.keep(self._vectors.keep(effect.contract, effect.round, effect.digest, leaves))
+
+    def _restore(self, effect: Restore) -> None:
+        try:
+            self._vectors.restore()
+        except (OSError, RemoteError) as error:
+            self._feed(Broken("SW6003", f"the kept model cannot be read: {error}"))
+
+    def _exit(self, effect: Exit) -> None:
+        log.log(logging.INFO if effect.status == 0 else logging.ERROR, "ending: %s", effect.text)
+        self._status = effect.status
+        if effect.leave:
+            self._ledger.leave()
+
+    # ------------------------------------------------- fetching and comparing
+
+    def _fetch(self, effect: Fetch) -> None:
+        names = ", ".join(str(holder["name"]) for holder in effect.holders)
+        log.info("fetching the decided model %s… from one of %s", effect.digest[:16], names)
+        threading.Thread(target=self._fetch_from, args=(effect,), name="fetch", daemon=True).start()
+
+    def _fetch_from(self, effect: Fetch) -> None:
+        hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
+        have = self._partial
+
+        def prepare(header: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
+            target = self._vectors.for_fetch(header, size, effect.schema)
+            return target, have
+
+        reasons = []
+        for record in effect.holders:
+            holder = _member(str(record["uid"]), record, {})
+            try:
+                leaves = fetch(self._dialler, holder, hello, prepare, self._watch_fetch)
+            except RemoteError as fault:
+                reasons.append(f"{holder.name}: {fault.cause}")
+                have = []  # a part was overwritten with what did not fit, perhaps
+            except (OSError, LocalError) as error:
+                self._events.put(Broken("SW6003", f"{self._settings.folder}: {error}"))
+                return
+            else:
+                self._leaves = {effect.digest: leaves}
+                self._partial = []
+                self._events.put(Fetched(effect.digest))
+                return
+        self._partial = []
+        self._events.put(FetchFailed(effect.digest, "; ".join(reasons)[:400]))
+
+    def _watch_fetch(self, channel: Channel | None) -> None:
+        self._fetching = channel
+
+    def _compare(self, effect: Compare) -> None:
+        exchange = self._exchange
+        own = exchange.result_leaves() if exchange else None
+        if exchange is None or own is None:
+            return
+        job = partial(
+            compare,
+            self._dialler,
+            effect.key,
+            self.uid,
+            own,
+            exchange.plan,
+            exchange.members,
+            effect.digests,
+        )
+        threading.Thread(
+            target=lambda: self._events.put(Compared(effect.key, job())),
+            name="compare",
+            daemon=True,
+        ).start()
+
+    # ---------------------------------------------------------------- private
+
+    def _door(self, contract: str, uid: str) -> str | None:
+        """Certificate fingerprint of a member; the listener's threads ask."""
+        record, session = self.core.record, self.core.session
+        if record is None or session is None or session.contract != contract:
+            return None
+        member = record["members"].get(uid)
+        return str(member["fingerprint"]) if member else None
+
+    def _close(self) -> None:
+        self._server.close()
+        if self._exchange is not None:
+            self._exchange.abort()
+        fetching = self._fetching
+        if fetching is not None:
+            fetching.abort()
+        self._dialler.close()
+        self._link.close()
+        self._ledger.close()
+        self._vectors.close()
+
+
+def _member(uid: str, record: Mapping[str, Any], checkin: Mapping[str, Any]) -> Member:
+    return Member(
+        uid,
+        str(record["name"]),
+        str(record["host"]),
+        int(record["port"]),
+        str(record["fingerprint"]),
+        int(checkin.get("weight", 0)),
+        bytes.fromhex(checkin.get("root", "")),
+    )
+
+
+def _without_numbers(text: str) -> str:
+    """A waiting sentence without what changes all the time: per cents and seconds."""
+    return "".join(char for char in text if not char.isdigit())
+
+
+def _summary(message: Mapping[str, Any]) -> str:
+    if message["type"] == "over":
+        return "over"
+    state = "over" if message["over"] else f"next merge after {message['next']} batches"
+    return f"round {message['round']} merged by {message['peers']} peers, {state}"
+
+
+EFFECTS: Mapping[type[Effect], str] = {
+    Enroll: "_enroll",
+    Submit: "_submit",
+    Tell: "_tell",
+    Log: "_log",
+    Prepare: "_prepare",
+    StartExchange: "_start",
+    AbortExchange: "_abort",
+    Compare: "_compare",
+    Keep: "_keep",
+    Restore: "_restore",
+    Fetch: "_fetch",
+    Exit: "_exit",
+}
