@@ -48,8 +48,9 @@ log = logging.getLogger("swarm.node")
 ready_log = logging.getLogger("swarm.blCnt")
 
 LEAVE_LIMIT = 3.0  # seconds for leaving the validators
-FAREWELL_LIMIT = 0.5  # seconds in which the others hear of the block that let us go
+FAREWELL_LIMIT = 1.0  # seconds in which the others commit the block that lets us go
 MESH_LIMIT = 10.0  # seconds that a joiner's question waits for our own mesh
+MESH_MODULE = "swarm.mesh.mesh"  # takes more than a second to import
 SN_TYPES = ("SENTINEL", "SN")
 
 
@@ -87,7 +88,7 @@ class NetworkNode:
         log.info("stopped")
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        origin, joining = await self._origin()
+        origin = await self._origin(nursery)
         replica = Replica(
             self.settings.data_dir, origin.genesis, self.identity, self._mesh.view("ledger")
         )
@@ -95,8 +96,10 @@ class NetworkNode:
         await nursery.start(replica.run)
         self._replica = replica
         self._writer = Writer(self.identity, replica)
-        self._wire_presence()
-        if joining:
+        self._wire_mesh(replica)
+        if replica.state.get("nodes", self.uid) is None:
+            if not origin.peers and self.settings.sentinel_host:
+                nursery.start_soon(self._ask_for_peers)  # an earlier start was cut short
             self._starting = "it is joining the network: the mesh is being opened"
             await self._open_mesh(nursery, origin)
             self._starting = "it is joining the network: blocks are being fetched"
@@ -116,40 +119,46 @@ class NetworkNode:
         )  # fmt: skip
         nursery.start_soon(housekeeper.run)
 
-    async def _origin(self) -> tuple[Origin, bool]:
-        """Return what the ledger starts from, and whether this node is new to the network."""
+    async def _origin(self, nursery: trio.Nursery) -> Origin:
+        """Return what the ledger starts from; there is a ledger in the data directory then."""
         settings = self.settings
         kept = Replica.genesis_of(settings.data_dir)
         if kept is not None:
             log.info("going on with the ledger in %s", settings.data_dir)
-            return Origin(kept), False
+            return Origin(kept)
         if settings.is_sentinel:
             genesis = found(settings, self.identity)
             log.info("founding the network %s", genesis.chain_id.hex()[:16])
             Replica.create(settings.data_dir, genesis, founder=True)
-            return Origin(genesis), False
+            return Origin(genesis)
         if not settings.sentinel_host:
             raise LocalError(
                 "SW5101",
                 "neither --sentinel nor --sentinel-ip is given, and there is no ledger in "
                 f"{settings.data_dir}",
             )
-
-        def say(why: str) -> None:
-            self._starting = why
-            log.info("%s", why)
-
-        origin = await join(settings, self.identity, say)
+        nursery.start_soon(in_thread, importlib.import_module, MESH_MODULE)
+        origin = await join(settings, self.identity, self._say)
         log.info("joining the network %s", origin.genesis.chain_id.hex()[:16])
         Replica.create(settings.data_dir, origin.genesis)
-        return origin, True
+        return origin
+
+    async def _ask_for_peers(self) -> None:
+        origin = await join(self.settings, self.identity, log.info)
+        await self._mesh_up.wait()
+        for peer_id, addresses in origin.peers:
+            self._dial(peer_id, addresses)
+
+    def _say(self, why: str) -> None:
+        self._starting = why
+        log.info("%s", why)
 
     def _ready(self) -> None:
         self._starting = ""
         ready_log.info("Starting SWARM-API-SERVER on port: %d", self.settings.api_port)
 
     async def _open_mesh(self, nursery: trio.Nursery, origin: Origin) -> None:
-        module = await in_thread(importlib.import_module, "swarm.mesh.mesh")
+        module = await in_thread(importlib.import_module, MESH_MODULE)
         logging.getLogger("libp2p").propagate = True
         self._real_mesh = module.Mesh(
             self.identity,
@@ -221,8 +230,9 @@ class NetworkNode:
             return
         if verdict.result.get("stays"):
             return  # the last validator: nobody is left to tell
-        with trio.move_on_after(FAREWELL_LIMIT):
-            await trio.sleep_forever()
+        # The others need our votes for the block that lets us go; after it they need us no more.
+        height = self._replica.state.height
+        await self._mesh.call_all("node.reach", height, timeout=FAREWELL_LIMIT)
 
     # --------------------------------------------------------------- services
 
@@ -297,7 +307,14 @@ class NetworkNode:
 
     # --------------------------------------------------------------- presence
 
-    def _wire_presence(self) -> None:
+    def _wire_mesh(self, replica: Replica) -> None:
+        async def reach(_: PeerInfo, height: Any) -> int:
+            """Answer when that height is committed here."""
+            if type(height) is int and 0 <= height <= replica.state.height + 1:
+                with trio.move_on_after(FAREWELL_LIMIT):
+                    await replica.wait_for(height)
+            return replica.state.height
+
         def told(peer: PeerInfo, uid: Any) -> None:
             self._presence.told(peer.uid, uid)
 
@@ -307,6 +324,7 @@ class NetworkNode:
         self._mesh_view.set_beat(self._presence.beat)
         self._mesh_view.on_beat(heard)
         self._mesh_view.on_cast("presence.came", told)
+        self._mesh_view.handle("node.reach", reach)
 
     def _attached(self, uid: str) -> None:
         self._mesh_view.cast("presence.came", uid)

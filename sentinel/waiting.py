@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 
 log = logging.getLogger("swarm.node")
 
+_SECONDS = re.compile(r"\d+(\.\d+)? s\b")  # "not seen for 12 s" is the same reason a second later
 LASTING = 3.0  # seconds; a commit or a check-in that takes less is nothing to tell
 
 
@@ -22,14 +24,15 @@ class WaitLog:
         """Compare with the last look; "" means that nothing is waited for."""
         now = self._clock()
         for name, reason in reasons.items():
+            gist = _SECONDS.sub("", reason)
             before, since = self._since.get(name, ("", now))
-            if reason != before:
+            if gist != before:
                 since = now
-            self._since[name] = (reason, since)
+            self._since[name] = (gist, since)
             told = self._told.get(name, "")
-            if reason and reason != told and now - since >= LASTING:
+            if gist and gist != told and now - since >= LASTING:
                 log.info("%s: %s", name, reason)
-                self._told[name] = reason
+                self._told[name] = gist
             elif not reason and told:
                 log.info("%s: goes on", name)
                 self._told[name] = ""

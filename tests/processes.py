@@ -125,11 +125,19 @@ class Daemon:
         """SIGKILL, and wait."""
         self.process.kill()
         self.process.wait(10)
+        self.wait_end()
 
     def terminate(self, timeout: float = 10.0) -> int:
         """SIGTERM, and return the exit status."""
         self.process.terminate()
-        return self.process.wait(timeout)
+        code = self.process.wait(timeout)
+        self.wait_end()
+        return code
+
+    def wait_end(self, timeout: float = 10.0) -> None:
+        """Wait until everything that an ended process printed has been read."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._ended, timeout), f"{self.name} still runs"
 
     def alive(self) -> bool:
         return self.process.poll() is None
