@@ -30,6 +30,7 @@ log = logging.getLogger("swarm.mesh")
 CALLS = 32  # under way at a time, in each direction
 HELLO_TIMEOUT = 10.0  # seconds
 RETIRE_MIN, RETIRE_MAX = 1.0, 5.0  # seconds that a superseded session stays for what is under way
+LAST_WRITE = 1.0  # seconds for what is being written when the session ends, and for the farewell
 _YIELD_EVERY = 64  # frames handled before other tasks get their turn
 
 
@@ -94,7 +95,7 @@ class Session:
         self._outbox = frames.Outbox()
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
-        self._writing = False
+        self._writing: trio.CancelScope | None = None
         self._ids = count(1)
         self._slots = trio.Semaphore(CALLS)
         self._answers: dict[int, _Answer] = {}
@@ -128,6 +129,9 @@ class Session:
         if self.why is None:
             self.code, self.why = code, why
         self._scope.cancel()
+        if self._writing is not None:
+            last = trio.current_time() + LAST_WRITE
+            self._writing.deadline = min(self._writing.deadline, last)
         for caller in self._callers:
             caller.cancel()
 
@@ -178,12 +182,15 @@ class Session:
     async def _write(self) -> None:
         while True:
             data = await self._outbox.take()
-            self._writing = True
-            with trio.move_on_after(port.SILENCE) as scope:
+            # Shielded, so that the end of the session cuts no frame; `stop` shortens the time.
+            self._writing = trio.CancelScope(
+                shield=True, deadline=trio.current_time() + port.SILENCE
+            )
+            with self._writing:
                 await self.wire.write(data)
-            if scope.cancelled_caught:
+            if self._writing.cancelled_caught:
                 raise RemoteError("SW2004", f"it read nothing for {port.SILENCE:g} s")
-            self._writing = False
+            self._writing = None
 
     async def _read(self) -> None:
         reader = frames.FrameReader()
@@ -229,8 +236,8 @@ class Session:
 
     async def _farewell(self) -> None:
         with trio.CancelScope(shield=True):
-            if not self._writing:  # else a frame was cut, and nothing makes sense behind it
-                with trio.move_on_after(1):
+            if self._writing is None:  # else a frame was cut: nothing makes sense behind it
+                with trio.move_on_after(LAST_WRITE):
                     try:
                         body = codec.encode([self.code, (self.why or "")[: faults.MAX_TEXT]])
                         await self.wire.write(frames.frame(frames.BYE, 0, body))

@@ -9,10 +9,9 @@ multistream-select has agreed on `PROTOCOL`:
    its handshake before the server judged its certificate; without the byte it would believe itself
    connected. A refused peer gets no byte, and no reason either: a closed connection.
 
-TLS runs over memory buffers with a pump of our own. trio's SSLStream drops the alert of a failed
-handshake, so that the refused side sees a bare end of file; and a write that is cancelled in the
-middle of a record makes every stream of the connection useless, so writes are shielded here, and a
-connection that takes none for WRITE_TIMEOUT is given up as a whole.
+TLS runs over memory buffers with a pump of our own, since trio's SSLStream drops the alert of a
+failed handshake, so that the refused side sees a bare end of file. A write that is cancelled in the
+middle of a record makes the connection useless; whoever cancels one closes the connection.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ from swarm.mesh.door import Door
 PROTOCOL = TProtocol("/swarm-x509/1.0.0")
 ALPN = "swarm-x509/1"
 HANDSHAKE_TIMEOUT = 10.0  # seconds for steps 1 to 3
-WRITE_TIMEOUT = 12.0  # seconds for one write to make its way into the socket
 _ACCEPTED = b"\x01"
 _CHUNK = 65536
 
@@ -69,20 +67,16 @@ class TlsPipe(EncryptedMsgReadWriter):  # type: ignore[misc]
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server)
         self._writing = trio.Lock()
         self._closed = False
+        self._cut = False  # a record was sent in part, or is being sent
 
     async def _flush(self) -> None:
         """Send what TLS has ready. Records leave in the order in which they were made."""
         async with self._writing:
             data = self._outgoing.read()
-            if not data:
-                return
-            with trio.CancelScope(
-                shield=True, deadline=trio.current_time() + WRITE_TIMEOUT
-            ) as scope:
+            if data:
+                self._cut = True
                 await self.conn.write(data)
-            if scope.cancelled_caught:
-                await self.close()
-                raise ConnectionClosedError("the peer reads nothing", transport="tcp")
+                self._cut = False
 
     async def run(self, step: Callable[[], T]) -> T:
         """Do one TLS operation, moving bytes until it is done."""
@@ -145,7 +139,7 @@ class TlsPipe(EncryptedMsgReadWriter):  # type: ignore[misc]
             except (ssl.SSLError, ValueError):
                 pass  # it waits for the peer's goodbye, or never got as far as a handshake
             goodbye = self._outgoing.read()
-            if goodbye and not self._writing.locked():
+            if goodbye and not self._cut:
                 try:
                     await self.conn.write(goodbye)
                 except (BaseLibp2pError, OSError):
