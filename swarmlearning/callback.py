@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -70,6 +71,8 @@ class SwarmCallbackBase:
         self.nextSyncInterval = self._settings.sync_frequency
         self.stepsBeforeNextSync = self._settings.sync_frequency
         self.userMergeDone = False
+        self.roundsMerged = 0
+        self.mergeSeconds: list[float] = []  # of each merge, waiting for the peers included
         self._session = Session(link.directory(), self.logger)
         self._begun = False
         self._has_merged = False
@@ -121,6 +124,7 @@ class SwarmCallbackBase:
     def _merge(self) -> None:
         """One round: hand in, load what comes back, report."""
         self.logger.info("Starting Swarm merging round ...")
+        started = time.monotonic()
         merged = self._session.sync(
             self._saveModelWeightsToDict(),
             weightage=self._settings.weightage,
@@ -131,6 +135,7 @@ class SwarmCallbackBase:
         if merged.has_model:
             self._load_merged()
         if merged.decided:
+            self.mergeSeconds.append(time.monotonic() - started)
             self._report(merged)
         if merged.over:
             self._training_is_over()
@@ -170,6 +175,7 @@ class SwarmCallbackBase:
         self._has_merged = True
 
     def _report(self, merged: Merged) -> None:
+        self.roundsMerged += 1
         loss, metric = 0.0, 0.0
         if self._settings.validation_data is not None:
             loss, metric = self._calculateLocalLossAndMetrics()

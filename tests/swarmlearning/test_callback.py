@@ -90,6 +90,8 @@ def test_a_whole_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         *["finish", "report", "report", "bye"],
     ]
     np.testing.assert_array_equal(callback.weights, np.full(3, 46, np.float32))
+    assert callback.roundsMerged == 5
+    assert len(callback.mergeSeconds) == 3  # those within training
     opened = learner.received[0]
     assert opened["minPeers"] == 2
     assert opened["mode"] == "snapshot"
