@@ -1,7 +1,7 @@
 """Runs one local program to its end, and leaves nothing of it behind.
 
-Started by the PROCESS runtime as `python keeper.py DIRECTORY`, with the standard library only (it
-stays resident beside each program, so it is small). The directory holds, written by the runtime:
+Started by the PROCESS runtime as `python -I keeper.py DIRECTORY`, with the standard library only:
+it stays resident beside each program, so it is small. The directory holds, written by the runtime:
 
 - `launch.json`: {argv, environment, workdir, log, user: [uid, gid] | null}
 
@@ -42,9 +42,9 @@ def main(directory: Path) -> int:
     if lock is None or (directory / "exit.json").exists():
         return 1  # another keeper has it, or it is over
     _adopt_orphans()
+    signals = Signals()  # before anybody can know our pid
     _write(directory / "keeper.json", {"pid": os.getpid()})
     launch = json.loads((directory / "launch.json").read_text(encoding="utf-8"))
-    signals = Signals()
     code, note = _run(launch, signals)
     end_descendants()
     _write(directory / "exit.json", {"code": code, "note": note})

@@ -229,6 +229,7 @@ class Operator:
     task: str = ""
     refused: str = ""  # the operation that did not want us
     has_looked: bool = False  # has it seen the taskrunner since it started?
+    latest: Mapping[str, Any] | None = None  # the record as it was seen last
     pairs: dict[int, PairTrack] = field(default_factory=dict)
     before: dict[int, str] = field(default_factory=dict)  # pair states on the record at a restart
 
@@ -258,6 +259,7 @@ class Operator:
 
     def _runner_changed(self, record: Mapping[str, Any] | None) -> list[Effect]:
         effects: list[Effect] = []
+        self.latest = record
         current = "" if record is None or record["state"] == "IDLE" else record["operation"]
         if not self.has_looked:
             self.has_looked = True
@@ -268,9 +270,7 @@ class Operator:
             return effects
         if not self.operation:
             return effects + self._engage(record)
-        if self.phase is Phase.WAITFORRUN and self.uid in record["swops"]:
-            return effects + self._maybe_run(record)
-        return effects
+        return effects + self._maybe_run()
 
     def _is_called_again(self, record: Mapping[str, Any] | None) -> bool:
         """The same operation wants us anew: a targeted assignment after our failure."""
@@ -310,10 +310,14 @@ class Operator:
             if peer["swop"] == self.uid
         }
         self.phase = Phase.WAITFORRUN
-        return effects + self._maybe_run(record)
+        return effects + self._maybe_run()
 
-    def _maybe_run(self, record: Mapping[str, Any]) -> list[Effect]:
-        if record["state"] == "ASSIGNED":
+    def _maybe_run(self) -> list[Effect]:
+        """Begin when we have enrolled and the taskrunner's quorum has, too."""
+        record = self.latest
+        if self.phase is not Phase.WAITFORRUN or record is None:
+            return []
+        if self.uid not in record["swops"] or record["state"] == "ASSIGNED":
             return []
         if record["state"] != "RUNNING" and not self.before:
             self.phase = Phase.DONE
@@ -326,7 +330,8 @@ class Operator:
             return []
         if event.ok:
             self.phase = Phase.WAITFORRUN
-            return [Say("Switching to WAITFORUN State")]
+            # The record with our enrolment may have come before this answer.
+            return [Say("Switching to WAITFORUN State"), *self._maybe_run()]
         self.refused = self.operation
         return [Say(f"Not taking part in {self.task}: {event.text}"), *self._wait()]
 
@@ -426,6 +431,8 @@ def judge(plan: PlannedPair, sl: RunStatus, ml: RunStatus, waited: float) -> Out
     for member, name, status in (("ML program", plan.ml, ml), ("SL", plan.sl, sl)):
         if status.state is RunState.MISSING:
             return Outcome(False, f"the {member} {name} is gone: somebody else removed it")
+        if status.state is RunState.CREATED:
+            return Outcome(False, f"the {member} {name} was never started")
     if ml.state is RunState.EXITED and ml.code != 0:
         return Outcome(False, _ended("ML program", ml), plan.ml)
     sl_failed = sl.state is RunState.EXITED and sl.code != 0

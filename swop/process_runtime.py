@@ -31,7 +31,7 @@ import psutil
 from swarm.errors import LocalError
 from swop import keeper
 from swop.environment import EnvironmentRecord, examine
-from swop.plan import LINK_DIRECTORY, SL_COMMAND, Mount, Program
+from swop.plan import LINK_DIRECTORY, Mount, Program
 from swop.private_root import build_root, remove_links
 from swop.profile import MountType
 from swop.runtime import (
@@ -52,6 +52,7 @@ LONGEST_LINK = 80
 # Variables of the operator's own that must not leak into what it starts.
 OWN_PREFIXES = ("SWARM_", "SN_", "SL_", "SWOP_", "SWCI_", "SENTINEL_", "THIS_NODE_IP", "USR_DIR")
 KILL_SECONDS = 2.0
+TAKE_OVER_SECONDS = 20.0
 
 
 class ProcessRuntime:
@@ -135,10 +136,7 @@ class ProcessRuntime:
             "SWARM_LINK": str(alias or link),
             MARK: program.name,
         }
-        if program.role == "SL":
-            argv = [python, *SL_COMMAND[1:]]
-        else:
-            argv = root.rewrite_all([*program.entrypoint, *program.command])
+        argv = root.rewrite_all([*program.entrypoint, *program.command])
         if user is not None:
             for path in (place, place / "root", link, *([alias.parent] if alias else [])):
                 os.chown(path, *user)
@@ -177,18 +175,30 @@ class ProcessRuntime:
         return path
 
     def _launch(self, name: str, place: Path) -> None:
-        """Start the keeper in a session of its own, so that no signal of ours reaches it."""
-        child = subprocess.Popen(
-            # Without site packages and environment: small, fast, and independent of the program's.
-            [sys.executable, "-S", "-E", str(keeper.__file__), str(place)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-        )
+        """Start the keeper in a session of its own, so that no signal of ours reaches it.
+
+        Returns when it has taken over. Raises LocalError SW7011 when it does not.
+        """
+        complaints = place / "keeper.log"
+        with complaints.open("wb") as log:
+            child = subprocess.Popen(
+                # Isolated: small, fast, and blind to the program's modules and variables.
+                [sys.executable, "-I", "-S", str(Path(keeper.__file__).absolute()), str(place)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
         with self._lock:
             self._children[name] = child
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        while not (place / "keeper.json").exists():
+            if child.poll() is not None or time.monotonic() > deadline:
+                child.kill()
+                said = bounded_tail(complaints.read_text(errors="replace"), 500)
+                raise LocalError("SW7011", f"{name}: its keeper did not start: {said}")
+            time.sleep(0.01)
 
     # ------------------------------------------------------------------ observe
 
@@ -197,7 +207,9 @@ class ProcessRuntime:
         if place is None:
             return RunStatus(RunState.MISSING)
         child = self._children.get(name)
-        alive = _is_held(place) or (child is not None and child.poll() is None)
+        if child is not None:
+            child.poll()  # so that it does not stay a zombie
+        alive = _is_held(place)
         # Read after the look at the lock: a keeper that has gone has written what it had to say.
         ended = _read_json(place / "exit.json")
         if ended is not None:
