@@ -65,7 +65,7 @@ def _follow(
     progress = Progress(key.partition("/")[2])
     end = session.clock.monotonic() + limit
     own = session.context().height  # an older record may be from before our ASSIGN
-    trouble = ""
+    trouble = watch.error  # not connected yet
     while True:
         height, error = watch.height, watch.error
         runner = watch.records[key] if height >= own else None
@@ -75,7 +75,7 @@ def _follow(
             raise CommandError(f"taskrunner {runner['name']} was reset meanwhile")
         if runner is not None and runner["state"] in ENDED:
             return runner
-        if error and error != trouble and height:
+        if error and error != trouble:
             out.line(f"no news at the moment: {error}")
         trouble = error
         left = end - session.clock.monotonic()

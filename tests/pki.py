@@ -13,11 +13,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from certs.authority import Issued, issue_ca, issue_crl, issue_leaf
+from certs.authority import Issued, KeyType, issue_ca, issue_crl, issue_leaf, new_key
 from swarm.identity import Identity, Role
+from swarm.identity.keys import PrivateKey
+
+
+@lru_cache(maxsize=1)
+def rsa_key() -> PrivateKey:
+    """One RSA key for all tests: making one takes most of a second."""
+    return new_key("rsa")
+
+
+def key(kind: KeyType) -> PrivateKey:
+    """Key of a kind, for `authority`, `files` and `identity`."""
+    return rsa_key() if kind == "rsa" else new_key(kind)
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,27 @@ user's program as `010` and `yes`. Only null has a meaning of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic import ValidationError as PydanticError
 from pydantic_core import ErrorDetails
 
 from swarm.errors import LocalError, RemoteError
 
 MAX_FILE = 256 * 1024  # bytes; the ledger keeps at most 48 KiB of a body
+MAX_DEPTH = 16  # levels of YAML; a task needs five
 
 
 def _scalar_as_text(value: Any) -> Any:
@@ -33,6 +42,19 @@ def _scalar_as_text(value: Any) -> Any:
     return value
 
 
+def _without_control_characters(text: str) -> str:
+    """The ledger refuses them, and YAML would not bring all of them back."""
+    if _CONTROL.search(text):
+        raise ValueError("should hold no control characters")
+    return text
+
+
+# Control characters other than tabs and line ends, line separators, marks that change the direction
+# of writing, and halves of surrogate pairs.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff\ufeff]"
+)
 _WORD = r"^\S+$"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]*$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -42,17 +64,21 @@ _PATTERNS = {
     _VARIABLE: "should be the name of an environment variable",
 }
 
-Text160 = Annotated[str, StringConstraints(min_length=1, max_length=160)]
-Path160 = Annotated[str, StringConstraints(min_length=2, max_length=160)]
-Word160 = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=_WORD)]
+_PLAIN = AfterValidator(_without_control_characters)
+Text = Annotated[str, _PLAIN]
+Text160 = Annotated[str, StringConstraints(min_length=1, max_length=160), _PLAIN]
+Path160 = Annotated[str, StringConstraints(min_length=2, max_length=160), _PLAIN]
+Line160 = Annotated[str, StringConstraints(max_length=160), _PLAIN]
+VolumeName = Annotated[str, StringConstraints(min_length=3, max_length=160), _PLAIN]
+Word160 = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=_WORD), _PLAIN]
 TaskName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=160, pattern=_NAME),
 ]
 VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE)]
-VariableValue = Annotated[str, BeforeValidator(_scalar_as_text)]
+VariableValue = Annotated[Text, BeforeValidator(_scalar_as_text)]
 Variable = Annotated[dict[VariableName, VariableValue], Field(min_length=1, max_length=1)]
-Option = dict[str, VariableValue] | str
+Option = dict[str, VariableValue] | Text
 
 
 class _Model(BaseModel):
@@ -62,11 +88,9 @@ class _Model(BaseModel):
 class MakeUserContainer(_Model):
     """Build the image of the user's program on each operator's host."""
 
-    BuildContext: Annotated[str, StringConstraints(min_length=3, max_length=160)] | None
+    BuildContext: VolumeName | None
     BuildType: Literal["INLINE", "REMOTE"]
-    BuildSteps: Annotated[
-        list[Annotated[str, StringConstraints(max_length=160)]], Field(min_length=1, max_length=80)
-    ]
+    BuildSteps: Annotated[list[Line160], Field(min_length=1, max_length=80)]
 
 
 class SharedMount(_Model):
@@ -236,12 +260,17 @@ class _Problems(Exception):
 
 
 class _TextLoader(yaml.SafeLoader):
-    """Leaves every plain scalar the text that was written, except null."""
+    """Leaves every plain scalar the text that was written, except null; knows no explicit tags."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag == "tag:yaml.org,2002:null"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_TextLoader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "str", "seq", "map")
 }
 
 
@@ -249,10 +278,12 @@ class _Document:
     """A parsed YAML text that still knows on which line each key stands."""
 
     def __init__(self, text: str) -> None:
-        loader = _TextLoader(text)
+        loader: _TextLoader | None = None
         try:
+            _refuse_depth_and_aliases(text)
+            loader = _TextLoader(text)
             self._root = loader.get_single_node()
-            _refuse_repeated_keys(self._root, set())
+            _refuse_repeated_keys(self._root)
             self.value: Any = None if self._root is None else loader.construct_document(self._root)
         except yaml.MarkedYAMLError as fault:
             mark = fault.problem_mark or fault.context_mark
@@ -262,12 +293,9 @@ class _Document:
             ) from fault
         except yaml.YAMLError as fault:
             raise _Problems([(1, "", f"valid YAML ({fault})")]) from fault
-        except RecursionError as fault:
-            raise _Problems([(1, "", "YAML that is nested less deeply")]) from fault
-        except (ValueError, TypeError) as fault:  # explicit tags on unfitting values
-            raise _Problems([(1, "", f"values without explicit types ({fault})")]) from fault
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
 
     def problems(self, model: type[BaseModel], value: Any, at: tuple[str, ...]) -> list[_Problem]:
         """What is wrong with the value, which stands at the path `at` of this document."""
@@ -290,6 +318,7 @@ class _Document:
             elif kind == "string_type" and isinstance(error["input"], dict):
                 expected = 'should be text; put it in quotes, as YAML reads "a: b" as a mapping'
             else:
+                said = said.removeprefix("Value error, ")
                 expected = said[:1].lower() + said[1:]
             yield line, path, expected
 
@@ -314,11 +343,28 @@ class _Document:
         return line, path.lstrip(".")
 
 
-def _refuse_repeated_keys(node: Any, seen: set[int]) -> None:
-    """YAML forbids them, and PyYAML silently takes the last. Visits each node once."""
-    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+def _refuse_depth_and_aliases(text: str) -> None:
+    """Look at the events alone, which costs little, before nodes are built from them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_TextLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise _Problems([(_line(event), "", "values, not aliases of others")])
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _Problems([(_line(event), "", f"{MAX_DEPTH} levels at most")])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _refuse_repeated_keys(node: Any) -> None:
+    """YAML forbids them, and PyYAML silently takes the last."""
+    if not isinstance(node, yaml.CollectionNode):
         return
-    seen.add(id(node))
     children = node.value
     if isinstance(node, yaml.MappingNode):
         keys: set[str] = set()
@@ -328,7 +374,7 @@ def _refuse_repeated_keys(node: Any, seen: set[int]) -> None:
             keys.add(str(key.value))
         children = [value for _, value in node.value]
     for child in children:
-        _refuse_repeated_keys(child, seen)
+        _refuse_repeated_keys(child)
 
 
 def _sentence(problem: _Problem) -> str:

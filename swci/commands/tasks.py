@@ -47,14 +47,11 @@ def _append_all(session: Session, task: str, lines: Sequence[str], out: Output) 
 
 
 def create_empty(session: Session, args: Args, out: Output) -> None:
-    kind = args["type"].upper()
-    if kind not in BODIES:
-        raise CommandError(f"{args['type']} is no task type; expected one of {', '.join(BODIES)}")
     session.submit(
         "task.create",
         {
             "name": args["task"],
-            "type": kind,
+            "type": args["choice"],
             "author": args["author"],
             "prereq": args["prereq"],
             "outcome": args["outcome"],
@@ -121,7 +118,7 @@ COMMANDS = (
         create_from,
     ),
     Command(
-        "CREATE TASK <type> <task> <author> <prereq> <outcome>",
+        f"CREATE TASK {'|'.join(BODIES)} <task> <author> <prereq> <outcome>",
         "Register a task without a body; APPEND TASK BODY writes one.",
         create_empty,
     ),

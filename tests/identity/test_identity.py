@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from certs.authority import issue_ca, new_key
+from certs.authority import issue_ca
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role, node_uid, verify_signature
 from tests import pki
@@ -32,8 +32,8 @@ def load(ca: pki.Authority, made: pki.Files, role: Role | None = None) -> Identi
 
 @pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
 def test_signatures_of_every_kind_of_key(tmp_path: Path, kind: str) -> None:
-    ca = pki.authority(tmp_path, key=new_key(kind))  # type: ignore[arg-type]
-    identity = pki.identity(tmp_path, Role.SN, ca, key=new_key(kind))  # type: ignore[arg-type]
+    ca = pki.authority(tmp_path, key=pki.key(kind))  # type: ignore[arg-type]
+    identity = pki.identity(tmp_path, Role.SN, ca, key=pki.key(kind))  # type: ignore[arg-type]
     signature = identity.sign(b"data")
     assert signature == identity.sign(b"data"), "signing is deterministic"
     assert verify_signature(identity.public_key_der, b"data", signature)

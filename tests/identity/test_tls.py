@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from certs.authority import new_key
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, Role, check_peer
 from swarm.identity.tls import presented_chain
@@ -43,8 +42,8 @@ def connect(client: Identity, server: Identity) -> Wire:
 @pytest.mark.parametrize("client_key", ["ec", "rsa", "ed25519"])
 def test_both_sides_see_each_other(tmp_path: Path, client_key: str, server_key: str) -> None:
     one, two = pki.authority(tmp_path, 1), pki.authority(tmp_path, 2)
-    client = pki.identity(tmp_path, Role.SL, one, key=new_key(client_key))  # type: ignore[arg-type]
-    server = pki.identity(tmp_path, Role.SN, two, key=new_key(server_key))  # type: ignore[arg-type]
+    client = pki.identity(tmp_path, Role.SL, one, key=pki.key(client_key))  # type: ignore[arg-type]
+    server = pki.identity(tmp_path, Role.SN, two, key=pki.key(server_key))  # type: ignore[arg-type]
     wire = connect(client, server)
     assert wire.client.version() == "TLSv1.3"
     seen_by_server = check_peer(wire.server, server.trust, {Role.SL})
