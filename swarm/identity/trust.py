@@ -50,6 +50,7 @@ class TrustStore:
         """Read the files. Raises LocalError SW1202 (unreadable), SW1212 (no CA in them)."""
         self._capath = capath
         self._cacert = cacert
+        self._warned: set[str] = set()
         self._contents = self._read()
         for note in self._contents.notes:
             log.info("%s", note)
@@ -124,10 +125,9 @@ class TrustStore:
             if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
                 continue
             if crl.next_update_utc is not None and crl.next_update_utc < at:
-                log.warning(
-                    "the revocation list of %s should have been renewed on %s; it is still applied",
-                    describe(issuer),
-                    _day(crl.next_update_utc),
+                self._warn_once(
+                    f"the revocation list of {describe(issuer)} should have been renewed on "
+                    f"{_day(crl.next_update_utc)}; it is still applied"
                 )
             entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
             if entry is not None and entry.revocation_date_utc <= at:
@@ -136,6 +136,11 @@ class TrustStore:
                     f"{describe(certificate)} was revoked by its CA on "
                     f"{_day(entry.revocation_date_utc)}",
                 )
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s", text)
 
     def _files(self) -> list[Path]:
         """All files to read. Raises LocalError SW1202, SW1212."""

@@ -37,8 +37,8 @@ def _create(
     try:
         reasons: list[str] = []
         if not client.wait_up(timeout=0, on_wait=reasons.append):
-            why = f": {reasons[-1]}" if reasons else ""
-            raise CommandError(f"API Server is DOWN! {host}:{port} does not answer{why}")
+            why = reasons[-1] if reasons else f"{host}:{port} does not answer"
+            raise CommandError(f"API Server is DOWN! {why}")
         out.line("API Server is UP!")
         version = str(client.version().get("version", ""))
     except BaseException:
@@ -110,7 +110,7 @@ def _wait(session: Session, out: Output, host: str, port: int, retries: int) -> 
     def waiting(reason: str) -> None:
         nonlocal shown
         if reason != shown:
-            out.line(f"waiting for {host}:{port}: {reason}")
+            out.line(f"API Server is DOWN! waiting: {reason}")
             shown = reason
         else:
             out.mark()
@@ -121,7 +121,7 @@ def _wait(session: Session, out: Output, host: str, port: int, retries: int) -> 
     finally:
         client.close()
     if not up:
-        raise CommandError(f"API Server is DOWN! {host}:{port} did not answer: {shown}")
+        raise CommandError(f"API Server is DOWN! {shown or f'{host}:{port} does not answer'}")
     out.line("API Server is UP!")
 
 

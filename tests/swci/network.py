@@ -153,7 +153,7 @@ class FakeClient:
         end = clock.monotonic() + (timeout or 0)
         while not self.network.up:
             if on_wait is not None:
-                on_wait("connection refused")
+                on_wait(f"{self.address}: nothing listens there")
             left = end - clock.monotonic()
             if left <= 0:
                 return False

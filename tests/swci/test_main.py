@@ -59,7 +59,9 @@ def test_no_network_node(env: dict[str, str], capsys: pytest.CaptureFixture[str]
     """Nobody listens on port 1; the real client says so."""
     script(env, "EXIT ON FAILURE\nCREATE CONTEXT c WITH IP 127.0.0.1 1\n")
     assert program.main(env) == 1
-    assert "ERROR : API Server is DOWN! 127.0.0.1:1 does not answer" in capsys.readouterr().out
+    assert (
+        "ERROR : API Server is DOWN! 127.0.0.1:1: nothing listens there" in capsys.readouterr().out
+    )
 
 
 def test_commands_from_standard_input(
