@@ -134,7 +134,8 @@ def _add_errors(app: FastAPI) -> None:
 def _add_node(app: FastAPI, services: Services) -> None:
     @app.get("/is_up", response_class=PlainTextResponse)
     async def is_up() -> Response:
-        """Tell that this node answers."""
+        """Tell that this node is ready; 503 and the reason while it is not."""
+        services.ledger()
         return PlainTextResponse("OK")
 
     @app.get("/metrics", response_class=PlainTextResponse)

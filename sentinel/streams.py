@@ -125,13 +125,13 @@ async def follow_records(
     `snapshot` returns height and a lookup of one and the same state. The first event carries all
     keys, later ones only those that changed; a record that does not exist is null.
     """
-    known: dict[str, Any] = {}
+    known: dict[str, Any] | None = None
     while True:
         news = pulse.next()
         height, lookup = snapshot()
         records = {key: lookup(key) for key in keys}
-        changed = {k: v for k, v in records.items() if k not in known or v != known[k]}
-        if changed:
+        changed = {k: v for k, v in records.items() if known is None or v != known[k]}
+        if changed or known is None:
             await channel.event({"height": height, "records": changed})
             known = records
         await channel.pause(news)

@@ -101,6 +101,19 @@ def test_further_nodes_are_learnt_from_the_ledger(
         assert other.ledger.state.height == 1
 
 
+def test_a_node_that_starts_says_so(client: ApiClient, api: LiveApi) -> None:
+    api.starting = "blocks are being fetched"
+    assert not client.is_up()
+    said: list[str] = []
+    assert not client.wait_up(0.0, said.append)
+    assert "blocks are being fetched" in said[0]
+    with pytest.raises(RemoteError, match="blocks are being fetched") as caught:
+        client.status()
+    assert caught.value.code == "SW5104"
+    threading.Timer(0.2, lambda: setattr(api, "starting", "")).start()
+    assert client.wait_up(10)
+
+
 def test_nobody_there(tmp_path: Path, ca: pki.Authority) -> None:
     client = ApiClient(pki.identity(tmp_path, Role.SL, ca), [("127.0.0.1", free_port())])
     assert not client.is_up()

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from sentinel.app import Services, make_app
+from sentinel.app import Refusal, Services, make_app
 from sentinel.metrics import Metrics
 from sentinel.presence import Presence
 from sentinel.refusals import Refusals
@@ -26,6 +26,7 @@ class LiveApi:
     def __init__(self, identity: Identity, *, port: int = 0) -> None:
         self.ledger = FakeLedger()
         self.attached: list[str] = []
+        self.starting = ""
         self.port = port
         self._identity = identity
         self._ready = threading.Event()
@@ -67,7 +68,7 @@ class LiveApi:
 
         self.ledger.on_block.append(pulse.beat)
         services = Services(
-            ledger=lambda: self.ledger,
+            ledger=self._ledger,
             status=lambda: {
                 "version": "0",
                 "chain": CHAIN,
@@ -94,6 +95,11 @@ class LiveApi:
             self._scope = nursery.cancel_scope
             self.port = await nursery.start(self.server.serve, "127.0.0.1", self.port)
             self._ready.set()
+
+    def _ledger(self) -> FakeLedger:
+        if self.starting:
+            raise Refusal(503, "SW5104", self.starting)
+        return self.ledger
 
     async def _bootstrap(self) -> dict[str, Any]:
         return {"chain": CHAIN, "genesis": "", "peers": []}
