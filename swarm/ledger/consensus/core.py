@@ -714,8 +714,8 @@ class Core:
         rounds = {ask.round, self._round, self._lock.locked_round, self._lock.valid_round}
         rounds |= {p.valid_round for p in self._tally.proposals.get(self._round, ())}
         for vote in self._tally.messages(rounds):
-            if vote.voter != source:
-                self._out.append(fx.Send(vote, source))
+            # Its own votes too: if it lost its store, it needs them to see old quorums.
+            self._out.append(fx.Send(vote, source))
         if ask.wants_block:
             wanted = {ask.round, self._round, self._lock.valid_round}
             wanted |= {round_ for round_, _ in self._tally.decided()}
