@@ -43,7 +43,8 @@ class Backoff:
         self._pause = FIRST_PAUSE
 
     def next(self) -> float:
-        pause, self._pause = self._pause, min(2 * self._pause, MAX_PAUSE)
+        pause = min(self._pause, MAX_PAUSE)
+        self._pause = 2 * pause
         return pause * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
 
@@ -149,15 +150,16 @@ class Keeper:
 
     async def _attempt(self, peer_id: str, kept: Kept) -> bool:
         """Try all addresses; True when there is a session, whoever brought it about."""
-        failure = "no address is known"
-        for address in self._book[peer_id].addresses:
+        addresses = self._book[peer_id].addresses
+        failure = "" if addresses else "no address is known"
+        for address in addresses:
             try:
                 await self._dial(peer_id, address)
             except RemoteError as error:
                 failure = error.cause
             if kept.up:
                 return True
-        if failure != kept.failure:
+        if failure and failure != kept.failure:
             log.info("%s cannot be reached: %s", peer_id, failure)
-            kept.failure = failure
+        kept.failure = failure
         return False

@@ -302,6 +302,8 @@ class Mesh:
 
     def _log_refusal(self, peer_id: str, why: str) -> None:
         """Each reason once per peer: it comes again and again."""
+        if peer_id in self._sessions:
+            return  # one of two connections that crossed
         if self._refusals.get(peer_id) != why:
             log.warning("no session with %s: %s", peer_id, why)
         self._refusals[peer_id] = why

@@ -96,6 +96,7 @@ class Session:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._writing: trio.CancelScope | None = None
+        self._dismissed = False  # the peer has said goodbye
         self._ids = count(1)
         self._slots = trio.Semaphore(CALLS)
         self._answers: dict[int, _Answer] = {}
@@ -236,7 +237,8 @@ class Session:
 
     async def _farewell(self) -> None:
         with trio.CancelScope(shield=True):
-            if self._writing is None:  # else a frame was cut: nothing makes sense behind it
+            # A frame that was cut lets nothing make sense behind it.
+            if self._writing is None and not self._dismissed:
                 with trio.move_on_after(LAST_WRITE):
                     try:
                         body = codec.encode([self.code, (self.why or "")[: faults.MAX_TEXT]])
@@ -250,6 +252,7 @@ class Session:
     def _dispatch(self, kind: int, number: int, body: bytes) -> None:
         if kind == frames.BYE:
             error = faults.from_wire(codec.decode(body))
+            self._dismissed = True
             raise RemoteError("SW2015", f"the peer closed the session: {error.cause}")
         if self.info is None:
             if kind != frames.HELLO:
