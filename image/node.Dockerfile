@@ -14,8 +14,7 @@ FROM swarm-base:latest
 ARG VERSION=0
 LABEL org.opencontainers.image.title="swarm-node" org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" swarm.image="node"
-ENV PYTHONPATH=/opt/swarm-nodes:/opt/swarm \
-    PATH=/opt/swarm-nodes/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+ENV PATH=/opt/swarm-nodes/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Any user may run a node: its data directory, its user directory and the directory that an SL shares
 # with its ML program are open, and a fresh volume mounted there takes their mode over.
@@ -23,5 +22,8 @@ RUN mkdir -p /platform/swarm/usr /platform/swarm/SMLNODE /tmp/hpe-swarm \
  && chmod 1777 /tmp /platform/swarm/usr /platform/swarm/SMLNODE /tmp/hpe-swarm
 COPY --from=build /opt/swarm /opt/swarm
 COPY --from=build /opt/swarm-nodes /opt/swarm-nodes
+# By a .pth file and not by PYTHONPATH, which isolated interpreters (-I) ignore and users override.
+RUN python3 -c "import pathlib, site; pathlib.Path(site.getsitepackages()[0]).mkdir(parents=True, exist_ok=True); \
+pathlib.Path(site.getsitepackages()[0], 'swarm-node.pth').write_text('/opt/swarm-nodes\n/opt/swarm\n')"
 WORKDIR /platform/swarm
 CMD ["python3", "-c", "print('Name a component: python3 -m sentinel, swarm.learner, swop or swci')"]

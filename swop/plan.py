@@ -23,8 +23,8 @@ from swop.profile import AttributeType, ContainerOptions, MountType, Node, Profi
 LINK_DIRECTORY = "/tmp/hpe-swarm"  # noqa: S108 - a mount point inside a container
 SL_PORT = 30305
 SN_API_PORT = 30304
-# Isolated (-I): Python would put the working directory first on its path, where the user program, or
-# a mount named like one of our packages, could take the place of our own modules.
+# Isolated (-I): Python would put the working directory first on its path, where a mount that is
+# named like one of our packages could take the place of our own modules.
 SL_COMMAND = ("python3", "-I", "-m", "swarm.learner")
 
 # Labels by which nodes of this system are recognised on an engine.
