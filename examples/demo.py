@@ -216,34 +216,40 @@ def _seconds(entry: dict[str, Any]) -> float:
 
 
 def results(hosts: list[Host], observer: Observer) -> Table:
-    """What each node reached, and what each ledger says."""
-    rounds = len(observer.history)
-    merge = statistics.median(_seconds(e) for e in observer.history.values())
-    table = Table(title="MNIST, two hosts, one swarm")
-    for column in (
-        "node",
+    """What each node reached, and what each ledger says; a column for each host."""
+    merge = statistics.median(_seconds(entry) for entry in observer.history.values())
+    # Both are asked for one height, so that equal digests mean equal ledgers.
+    height = max(client.status()["height"] for client in observer.clients)
+    table = Table(title="MNIST: two hosts, one swarm", title_justify="left")
+    table.add_column("")
+    columns = []
+    for host, client in zip(hosts, observer.clients, strict=True):
+        table.add_column(f"host-{host.index}", overflow="fold")
+        result = json.loads((host.user / "result.json").read_text())
+        client.table("nodes", min_height=height)
+        ledger = client.status()
+        columns.append(
+            [
+                f"{result['accuracy']:.4f}",
+                str(len(observer.history)),
+                f"{merge:.2f} s",
+                os.path.relpath(host.user / result["model"]),
+                result["weights_sha256"][:16],
+                str(ledger["height"]),
+                ledger["digest"][:16],
+            ]
+        )
+    titles = [
         "test accuracy",
         "rounds merged",
-        "median merge",
+        "median merge time",
         "model file",
+        "model weights (SHA-256)",
         "ledger height",
-        "state digest",
-    ):
-        table.add_column(column, overflow="fold")
-    height = max(client.status()["height"] for client in observer.clients)
-    for host, client in zip(hosts, observer.clients, strict=True):
-        result = json.loads((host.user / "result.json").read_text())
-        state = client.table("meta", min_height=height) and client.status()
-        model = host.user / result["model"]
-        table.add_row(
-            f"host-{host.index}",
-            f"{result['accuracy']:.4f}",
-            str(rounds),
-            f"{merge:.2f} s",
-            os.path.relpath(model),
-            str(state["height"]),
-            state["digest"][:16],
-        )
+        "ledger state digest",
+    ]
+    for title, *values in zip(titles, *columns, strict=True):
+        table.add_row(title, *values)
     return table
 
 
