@@ -16,6 +16,7 @@ from swarm.ledger.transaction import SignedTransaction
 
 MAX_RECORD = 16 << 20  # bytes of a stored record; our own data, so a bound against damage only
 _PARSED_BYTES = 16 << 20
+_SENDERS = 2048
 
 
 class Ticket(NamedTuple):
@@ -98,12 +99,36 @@ class _Parsed:
 _parsed = _Parsed()
 
 
+class _Senders:
+    """Whom certificate chains belong to, under one set of authorities.
+
+    Reading a chain costs as much as checking a signature, and members send many transactions.
+    """
+
+    def __init__(self, cas: Mapping[str, bytes]) -> None:
+        self._cas = cas
+        self._known: OrderedDict[tuple[bytes, ...], Peer] = OrderedDict()
+
+    def of(self, signed: SignedTransaction) -> Peer:
+        peer = self._known.get(signed.chain_der)
+        if peer is not None:
+            signed.check_signature(peer)
+            return peer
+        peer = self._known[signed.chain_der] = signed.sender(self._cas)
+        if len(self._known) > _SENDERS:
+            self._known.popitem(last=False)
+        return peer
+
+
 class LedgerApplication:
     """The swarm's state machine below signed transactions. Immutable, as `State` is."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, before: LedgerApplication | None = None) -> None:
         self.state = state
-        self._cas: Mapping[str, bytes] | None = None
+        if before is not None and before.state.table("cas") is state.table("cas"):
+            self._senders: _Senders = before._senders
+        else:
+            self._senders = _Senders(state.cas())
 
     @classmethod
     def genesis(cls, genesis: Genesis) -> LedgerApplication:
@@ -134,18 +159,13 @@ class LedgerApplication:
     def validators(self) -> tuple[Validator, ...]:
         return self.state.validators()
 
-    def _sender(self, signed: SignedTransaction) -> Peer:
-        if self._cas is None:
-            self._cas = self.state.cas()
-        return signed.sender(self._cas)
-
     def identify(self, tx: bytes) -> Ticket:
         signed = _parsed.get(tx)
-        return _ticket(signed, self._sender(signed))
+        return _ticket(signed, self._senders.of(signed))
 
     def check(self, tx: bytes) -> Ticket:
         signed = _parsed.get(tx)
-        sender = self._sender(signed)
+        sender = self._senders.of(signed)
         reason = self.state.refusal(signed.transaction, sender)
         if reason is not None:
             raise RemoteError("SW3006", f"{signed.transaction.op}: {reason}")
@@ -153,9 +173,9 @@ class LedgerApplication:
 
     def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[LedgerApplication, Outcome]:
         parsed = [_parsed.get(tx) for tx in txs]
-        pairs = [(signed.transaction, self._sender(signed)) for signed in parsed]
+        pairs = [(signed.transaction, self._senders.of(signed)) for signed in parsed]
         state, verdicts, changed = self.state.apply(header, pairs)
-        return LedgerApplication(state), Outcome(verdicts, changed)
+        return LedgerApplication(state, self), Outcome(verdicts, changed)
 
     def rows(self, before: Application | None) -> Iterator[Row]:
         old = before.state if isinstance(before, LedgerApplication) else None

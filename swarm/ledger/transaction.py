@@ -118,9 +118,13 @@ class SignedTransaction:
         range when the chain leads to no authority, SW3002 when the signature does not fit.
         """
         peer = verify_chain(self.chain_der, cas)
+        self.check_signature(peer)
+        return peer
+
+    def check_signature(self, peer: Peer) -> None:
+        """Raise RemoteError SW3002 unless `peer`, whom the chain belongs to, signed the body."""
         if not _signature_fits(peer.public_key_der, self.body, self.signature):
             raise RemoteError("SW3002", f"signature of {peer.common_name} does not fit the body")
-        return peer
 
 
 def transaction_hash(data: bytes) -> bytes:
