@@ -211,7 +211,6 @@ class TwoHosts:
         )
         return [
             "-d",
-            "--rm",
             f"--name={self.name(component, host)}",
             *where,
             *host.identity(component),
@@ -219,16 +218,19 @@ class TwoHosts:
         ]
 
     def stop(self) -> None:
-        """End every node of these hosts, in order; safe to call at any time and twice."""
+        """End every node of these hosts, in order, and keep the logs; safe at any time and twice."""
         if self.runtime == "process":
             for host in self.hosts:
                 if host.directory.exists():
-                    self.run(host, "stop-swarm", "--runtime=process")
+                    self.run(host, "stop-swarm", "--runtime=process", "--keep")
             return
         # By name: `stop-swarm` would end all swarm containers of this engine.
         for component in ("swci", "swop", "sn"):
             names = [self.name(component, host) for host in self.hosts]
             subprocess.run(["docker", "stop", "-t", "20", *names], capture_output=True, check=False)
+            for host, name in zip(self.hosts, names, strict=True):
+                with (host.directory / f"{name}.log").open("w") as log:
+                    subprocess.run(["docker", "logs", name], stdout=log, stderr=log, check=False)
             subprocess.run(["docker", "rm", "-f", *names], capture_output=True, check=False)
 
 
