@@ -58,7 +58,7 @@ class Services:
     bootstrap: Callable[[], Awaitable[Mapping[str, Any]]]
     presence: Presence
     ages: Callable[[], Mapping[str, float]]  # presence of everybody, network nodes included
-    attached: Callable[[str], None]  # a client's first sign of life: tell the other SNs
+    moved: Callable[[str, bool], None]  # a client came (True) or went: tell the other SNs
     pulse: Pulse
     refusals: Refusals
     metrics: Metrics
@@ -300,16 +300,16 @@ def _add_events(app: FastAPI, services: Services) -> None:
                 )
 
         def attach() -> None:
-            services.presence.attach(uid, peer.fingerprint)
-            services.attached(uid)
+            if services.presence.attach(uid, peer.fingerprint):
+                services.moved(uid, True)
+
+        def detach() -> None:
+            if services.presence.detach(uid, peer.fingerprint):
+                services.moved(uid, False)
 
         if not uid:
             return EventStream(produce)
-        return EventStream(
-            produce,
-            on_start=attach,
-            on_end=lambda: services.presence.detach(uid, peer.fingerprint),
-        )
+        return EventStream(produce, on_start=attach, on_end=detach)
 
 
 def _check_uid(uid: str, peer: Peer, ledger: Ledger) -> None:

@@ -243,7 +243,7 @@ class NetworkNode:
             bootstrap=self._bootstrap,
             presence=self._presence,
             ages=self._ages,
-            attached=self._attached,
+            moved=self._moved,
             pulse=self._pulse,
             refusals=self._refusals,
             metrics=self._metrics,
@@ -315,19 +315,19 @@ class NetworkNode:
                     await replica.wait_for(height)
             return replica.state.height
 
-        def told(peer: PeerInfo, uid: Any) -> None:
-            self._presence.told(peer.uid, uid)
+        def told(peer: PeerInfo, news: Any) -> None:
+            self._presence.told(peer.uid, news)
 
         def heard(peer: PeerInfo, payload: Any) -> None:
             self._presence.heard(peer.uid, payload)
 
         self._mesh_view.set_beat(self._presence.beat)
         self._mesh_view.on_beat(heard)
-        self._mesh_view.on_cast("presence.came", told)
+        self._mesh_view.on_cast("presence.news", told)
         self._mesh_view.handle("node.reach", reach)
 
-    def _attached(self, uid: str) -> None:
-        self._mesh_view.cast("presence.came", uid)
+    def _moved(self, uid: str, came: bool) -> None:
+        self._mesh_view.cast("presence.news", [uid, came])
 
     def _ages(self) -> dict[str, float]:
         ages = self._presence.ages()

@@ -232,7 +232,7 @@ class ApiClient:
         With `uid`, the open stream is also this node's sign of life.
         """
         watch = Watch(self._streams, keys, uid)
-        self._watches.append(watch)
+        self._watches = [*(w for w in self._watches if w.alive), watch]
         watch.start()
         return watch
 

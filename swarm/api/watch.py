@@ -67,6 +67,11 @@ class Watch:
                 self._changed.wait(left)
             return True
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is still following."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop following; returns when the thread has ended."""
         self._closed.set()

@@ -227,6 +227,7 @@ def test_watch_sees_the_present_and_every_change(client: ApiClient, api: LiveApi
     assert api.do(api.presence.local) == {"1" * 32: 0.0}
     watch.close()
     until(lambda: api.do(api.presence.local)["1" * 32] > 0, 5, "the closed stream is noticed")
+    assert api.moves == [("1" * 32, True), ("1" * 32, False)]
     assert not watch._thread.is_alive()
 
 

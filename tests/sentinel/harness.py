@@ -25,7 +25,7 @@ class LiveApi:
 
     def __init__(self, identity: Identity, *, port: int = 0) -> None:
         self.ledger = FakeLedger()
-        self.attached: list[str] = []
+        self.moves: list[tuple[str, bool]] = []
         self.starting = ""
         self.port = port
         self._identity = identity
@@ -85,7 +85,7 @@ class LiveApi:
             bootstrap=self._bootstrap,
             presence=self.presence,
             ages=self.presence.ages,
-            attached=self.attached.append,
+            moved=lambda uid, came: self.moves.append((uid, came)),
             pulse=pulse,
             refusals=self.refusals,
             metrics=Metrics(lambda: {"height": 0.0}, self.refusals.counts),

@@ -54,12 +54,21 @@ def test_a_client_is_alive_while_one_stream_is_open(clock: Clock) -> None:
 
 def test_signs_of_life_travel(clock: Clock) -> None:
     here, there = Presence(clock), Presence(clock)
-    there.attach(SL, "f")
+    assert there.attach(SL, "f") and not there.attach(SL, "f")
     here.heard(OTHER, there.beat())
-    clock.now += 4
-    assert here.ages() == {SL: 4.0}
-    here.told(OTHER, SL)
+    clock.now += 5
+    assert here.ages() == {SL: 0.0}  # connected there, as of the last sign of life
+    clock.now += 11
+    assert here.ages() == {SL: 16.0}  # that node itself is silent
+    here.told(OTHER, [SL, True])
     assert here.ages() == {SL: 0.0}
+    here.told(OTHER, [SL, False])
+    clock.now += 2
+    assert here.ages() == {SL: 2.0}
+    assert not there.detach(SL, "f") and there.detach(SL, "f")
+    clock.now += 2
+    here.heard(OTHER, there.beat())
+    assert here.ages() == {SL: 2.0}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +78,7 @@ def test_malformed_signs_of_life_are_left_out(clock: Clock, payload: Any) -> Non
     presence = Presence(clock)
     presence.heard(OTHER, payload)
     presence.told(OTHER, payload)
+    presence.told(OTHER, [payload, True])
     assert presence.ages() == {}
 
 
