@@ -218,7 +218,7 @@ class TwoHosts:
         ]
 
     def stop(self) -> None:
-        """End every node of these hosts, in order, and keep the logs; safe at any time and twice."""
+        """End every node of these hosts, in order, and keep the logs. Safe at any time."""
         if self.runtime == "process":
             for host in self.hosts:
                 if host.directory.exists():
