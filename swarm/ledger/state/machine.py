@@ -206,7 +206,7 @@ class State:
                 continue
             ids.use(sender.fingerprint, transaction.id, transaction.expires)
             context = Context(header, sender, transaction.id, self.chain)
-            verdicts.append(_execute(block, context, transaction))
+            verdicts.append(execute(block, context, transaction))
         tables, changed = self._with(block)
         after = State(self.chain, header.height, tables, ids.close(header.height))
         if tables["nodes"] is self._tables["nodes"]:
@@ -250,8 +250,8 @@ class State:
         return cls(chain, height, {n: Table().updated(found[n]) for n in TABLES}, ids)
 
 
-def _execute(block: Draft, context: Context, transaction: Transaction) -> Verdict:
-    """Run one operation on a draft of its own, and keep it only if all went well."""
+def execute(block: Draft, context: Context, transaction: Transaction) -> Verdict:
+    """Run one operation on a draft of its own, and put it on `block` only if all went well."""
     draft = Draft(block)
     try:
         result = _dispatch(draft, context, transaction)

@@ -46,20 +46,15 @@ _EMPTY = _sealed({})
 class Table(Mapping[str, Record]):
     """An immutable mapping. Its records are shared with other tables: never change one in place."""
 
-    __slots__ = ("_buckets", "_digest", "_size")
+    __slots__ = ("_buckets", "_digests", "_size", "digest")
+
+    digest: bytes  # SHA-256; equal for equal contents, however they came about
 
     def __init__(self) -> None:
         self._buckets: tuple[_Bucket, ...] = (_EMPTY,) * BUCKETS
+        self._digests = _EMPTY.digest * BUCKETS  # of all buckets, in one piece
         self._size = 0
-        self._digest = self._summary()
-
-    def _summary(self) -> bytes:
-        return hashlib.sha256(b"".join(bucket.digest for bucket in self._buckets)).digest()
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 over all names and records; equal for equal contents, however they came about."""
-        return self._digest
+        self.digest = hashlib.sha256(self._digests).digest()
 
     def __getitem__(self, key: str) -> Record:
         return self._buckets[_bucket_of(key)].entries[key].record
@@ -86,12 +81,13 @@ class Table(Mapping[str, Record]):
             if record is not None:
                 entries[key] = _Entry(record, hashlib.sha256(codec.encode(record)).digest())
                 size += 1
-        buckets = list(self._buckets)
+        buckets, digests = list(self._buckets), bytearray(self._digests)
         for number, entries in touched.items():
             buckets[number] = _sealed(entries)
+            digests[32 * number : 32 * number + 32] = buckets[number].digest
         table = Table.__new__(Table)
-        table._buckets, table._size = tuple(buckets), size
-        table._digest = table._summary()
+        table._buckets, table._digests, table._size = tuple(buckets), bytes(digests), size
+        table.digest = hashlib.sha256(digests).digest()
         return table
 
     def difference(self, before: Table | None) -> Iterator[tuple[str, Record | None]]:
