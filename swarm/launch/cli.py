@@ -1,4 +1,4 @@
-"""Entry points of the commands. An error goes to standard error as `<command>: <text>`; status 1."""
+"""Entry points of the commands. Errors go to standard error as `<command>: <text>`; status 1."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from swarm.launch.plan import ML, SL, DockerArguments, Launch, Program
 
 FIRST_LINE_SECONDS = 10.0  # how long `-d` waits for a sign of life
 POLL_SECONDS = 0.05
+ENDING_SECONDS = 5.0  # how long a node that logged an error at once may take to end
 TAIL_LINES = 10
 
 # Docker's options that mean something without containers, or whose absence nobody would miss.
@@ -38,10 +39,10 @@ def start(launch: Launch) -> int:
         env = environment(launch, name, place)
         if launch.program is not None:
             _start_program(launch.program, name, place, launch.remove)
-        if launch.detach:
-            return _background(command, env, name, launch, place)
-        nodes.register(name, launch.component.name, os.getpid(), launch.remove)
-        _become(command, env)
+        if not launch.detach:
+            nodes.register(name, launch.component.name, os.getpid(), launch.remove)
+            _become(command, env)
+        return _background(command, env, name, launch, place)
 
 
 def _become(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
@@ -100,16 +101,17 @@ def _background(
             break
         time.sleep(POLL_SECONDS)
     # A node that refuses its settings says so and ends; give it the moment between the two.
-    if (status := _ended(process)) is not None and status != 0:
+    patience = ENDING_SECONDS if " : ERROR : " in last_lines(log, TAIL_LINES) else 0.0
+    if status := _ended(process, patience):
         print(last_lines(log, TAIL_LINES), file=sys.stderr)
         raise LocalError("SW9005", f"{name} ended with status {status}")
     print(name)
     return 0
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
+def _ended(process: subprocess.Popen[bytes], patience: float) -> int | None:
     try:
-        return process.wait(0.2)
+        return process.wait(patience)
     except subprocess.TimeoutExpired:
         return None
 
