@@ -48,7 +48,7 @@ CREATE TABLE records (tbl TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (tbl,
 CREATE TABLE votes (height INTEGER, round INTEGER, kind INTEGER, message BLOB NOT NULL,
     PRIMARY KEY (height, round, kind)) WITHOUT ROWID;
 CREATE TABLE lock (only INTEGER PRIMARY KEY CHECK (only = 0), height INTEGER, locked_round INTEGER,
-    locked_id BLOB, valid_round INTEGER, valid_block BLOB);
+    locked_id BLOB, valid_round INTEGER, valid_block BLOB, proof BLOB);
 CREATE TABLE evidence (height INTEGER, voter TEXT, first BLOB, second BLOB,
     PRIMARY KEY (height, voter)) WITHOUT ROWID;
 """
@@ -193,10 +193,13 @@ class Store:
                 raise _damage(self.path, "own votes: something else is stored")
             signed.append(message)
         lock = Lock()
-        row = self._row("SELECT locked_round, locked_id, valid_round, valid_block FROM lock")
+        columns = "locked_round, locked_id, valid_round, valid_block, proof"
+        row = self._row(f"SELECT {columns} FROM lock")  # noqa: S608 - a constant
         if row is not None:
-            locked_round, locked_id, valid_round, raw = row
-            lock = Lock(locked_round, locked_id, valid_round, Block.decode(raw) if raw else None)
+            locked_round, locked_id, valid_round, block, proof = row
+            votes = [msg.decode(raw) for raw in codec.decode(proof, limit=1 << 20, what="proof")]
+            prevotes = tuple(vote for vote in votes if isinstance(vote, msg.Vote))
+            lock = Lock(locked_round, locked_id, valid_round, Block.decode(block), prevotes)
         voting = self._row("SELECT value FROM meta WHERE key = 'voting'")
         vote_from = None
         if voting is not None:
@@ -287,13 +290,14 @@ class Store:
             run("INSERT INTO votes VALUES (?, ?, ?, ?)", values)
         elif isinstance(effect, fx.WriteLock):
             run(
-                "REPLACE INTO lock VALUES (0, ?, ?, ?, ?, ?)",
+                "REPLACE INTO lock VALUES (0, ?, ?, ?, ?, ?, ?)",
                 (
                     effect.height,
                     effect.locked_round,
                     effect.locked_id,
                     effect.valid_round,
                     effect.valid_block,
+                    codec.encode(list(effect.proof)),
                 ),
             )
         elif isinstance(effect, fx.WriteVoting):

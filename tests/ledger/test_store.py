@@ -13,6 +13,7 @@ from swarm.ledger.application import Row
 from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate, vote_bytes
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.core import Lock
 from swarm.ledger.state.verdict import Header
 from swarm.ledger.store import Store
 from tests.ledger import kv
@@ -174,6 +175,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     opened(path)[0].close()
 
 
+def proposed(app: kv.KV) -> Block:
+    """Some block."""
+    return Block.make(
+        chain=CHAIN,
+        height=1,
+        previous=CHAIN,
+        state=app.digest(),
+        time_ms=0,
+        proposer="a",
+        transactions=[kv.transaction("client", 1, "put", "k", "v")],
+    )
+
+
 def vote(kind: int, round_: int, block_id: bytes, height: int = 1) -> msg.Vote:
     return msg.Vote(kind, height, round_, block_id, "a", b"s")
 
@@ -184,13 +198,17 @@ def test_point_2_votes_and_locks_survive_and_end_with_their_height(tmp_path: Pat
     store, app = opened(path)
     first = vote(PREVOTE, 0, b"x" * 32)
     second = vote(PRECOMMIT, 0, NIL)
-    store.write([fx.WriteVote(1, 0, 1, msg.encode(first)), fx.WriteLock(1, -1, NIL, -1, b"")])
+    block = proposed(app)
+    lock = fx.WriteLock(1, 0, block.id, 0, block.encoded, (msg.encode(first),))
+    store.write([fx.WriteVote(1, 0, 1, msg.encode(first)), lock])
     store.write([fx.WriteVote(1, 0, 2, msg.encode(second))])
     store.close()
     store, app = opened(path)
     assert store.resume().signed == (first, second)
+    assert store.resume().lock == Lock(0, block.id, 0, block, (first,))
     commit(store, app, CHAIN, 0)
     assert store.resume().signed == ()
+    assert store.resume().lock == Lock()
     store.close()
 
 

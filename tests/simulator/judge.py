@@ -29,6 +29,7 @@ class Judge:
         self.included: dict[bytes, int] = {}  # transaction -> height
         self.acknowledged: set[bytes] = set()
         self.signed: dict[tuple[str, int, int, int], bytes] = {}
+        self.uttered: set[bytes] = set()
 
     def committed(self, node: Node, effect: fx.Commit) -> None:
         """Agreement, a certified chain, equal digests, each transaction once."""
@@ -82,10 +83,12 @@ class Judge:
         key = (message.height, message.round, kind)
         if self.signed.setdefault((node.uid, *key), value) != value:
             raise Broken(f"{node.uid} signed two values at {key}")
-        stored = node.disk.votes.get(key)
+        raw = msg.encode(message)
         over = node.disk.app is not None and node.disk.app.height >= message.height
-        if not over and stored != msg.encode(message):
+        # What it said before it may pass on again, as a node does that lost its disk since.
+        if raw not in self.uttered and not over and node.disk.votes.get(key) != raw:
             raise Broken(f"{node.uid} sent at {key} what is not on its disk")
+        self.uttered.add(raw)
 
     def evidence(self, node: Node, effect: fx.WriteEvidence) -> None:
         """Only liars are accused."""

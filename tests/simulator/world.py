@@ -111,8 +111,9 @@ class Disk:
         lock = Lock()
         if self.lock is not None:
             w = self.lock
-            block = Block.decode(w.valid_block) if w.valid_block else None
-            lock = Lock(w.locked_round, w.locked_id, w.valid_round, block)
+            proof = tuple(v for v in map(msg.decode, w.proof) if isinstance(v, msg.Vote))
+            block = Block.decode(w.valid_block)
+            lock = Lock(w.locked_round, w.locked_id, w.valid_round, block, proof)
         if self.last is None:
             return Resume(CHAIN, signed=tuple(signed), lock=lock, vote_from=self.vote_from)
         header = self.last.header

@@ -103,12 +103,13 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True)
 class Lock:
-    """The paper's lockedRound, id(lockedValue), validRound and validValue."""
+    """The paper's lockedRound, id(lockedValue), validRound and validValue, and what proves it."""
 
     locked_round: int = -1
     locked_id: bytes = NIL
     valid_round: int = -1
     valid_block: Block | None = None
+    proof: tuple[msg.Vote, ...] = ()  # the prevotes of `valid_round`
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,13 @@ class Core:
         if self._signed:
             self._round = max(round_ for round_, _ in self._signed)
             self.step = max(kind for round_, kind in self._signed if round_ == self._round)
+            self._tally.refer(self._lock.valid_round)
             for message in self._signed.values():
                 self._tally.add(message, self._round)
                 self._out.append(fx.Send(message))
+            for vote in self._lock.proof:
+                if self._tally.wanted(vote, self._round):
+                    self._tally.add(vote, self._round)
             if self.step == PROPOSE:
                 self._timer("propose")
         self._ask()
@@ -365,7 +370,7 @@ class Core:
             if self._problem(block):
                 self._halt("SW3013", f"block {block.height} is certified, but {self.refusal}")
                 return False
-            votes = self._tally.certificate_votes(round_, block_id)
+            votes = self._tally.votes_for(PRECOMMIT, round_, block_id)
             signatures = tuple((vote.voter, vote.signature) for vote in votes)
             self._commit(block, Certificate(block.height, round_, block_id, signatures))
             self._out.append(
@@ -486,10 +491,12 @@ class Core:
             locked = (self._lock.locked_round, self._lock.locked_id)
             if self.step == PREVOTE:
                 locked = (self._round, block.id)
-            self._lock = Lock(*locked, self._round, block)
+            proof = tuple(self._tally.votes_for(PREVOTE, self._round, block.id))
+            self._lock = Lock(*locked, self._round, block, proof)
             if self.may_vote:
+                raw = tuple(msg.encode(vote) for vote in proof)
                 self._out.append(
-                    fx.WriteLock(block.height, *locked, self._round, block.encoded),
+                    fx.WriteLock(block.height, *locked, self._round, block.encoded, raw),
                 )
             if self.step == PREVOTE:
                 self._vote(PRECOMMIT, block.id)

@@ -39,13 +39,19 @@ class WriteVote:
 
 @dataclass(frozen=True)
 class WriteLock:
-    """Own lock, and the block to propose again (the paper's lockedValue and validValue)."""
+    """Own lock, and the block to propose again (the paper's lockedValue and validValue).
+
+    `proof` is the quorum of prevotes behind `valid_round`, encoded. Without it a restarted node
+    could be locked on a block and unable to show the others why, and those whose votes it was may
+    have lost them.
+    """
 
     height: int
     locked_round: int
     locked_id: bytes
     valid_round: int
-    valid_block: bytes  # encoded; empty when there is none
+    valid_block: bytes
+    proof: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,9 @@ class Tally:
         """Rounds and ids with a quorum of precommits."""
         return self._reached
 
-    def certificate_votes(self, round_: int, block_id: bytes) -> list[Vote]:
-        """The precommits for a block, sorted by voter."""
-        held = self._votes.get((PRECOMMIT, round_), {})
+    def votes_for(self, kind: int, round_: int, block_id: bytes) -> list[Vote]:
+        """The votes for a block in a step, sorted by voter."""
+        held = self._votes.get((kind, round_), {})
         return sorted(
             (vote for (_, value), vote in held.items() if value == block_id), key=lambda v: v.voter
         )
@@ -136,6 +136,10 @@ class Tally:
         for (_, round_), held in self._votes.items():
             if round_ in rounds:
                 yield from held.values()
+
+    def refer(self, round_: int) -> None:
+        """Keep the votes of a round outside the window, too."""
+        self._referred.add(round_)
 
     def prune(self, present: int, keep: set[int]) -> None:
         """Forget rounds long gone, but for those in `keep` and those that a proposal refers to."""
