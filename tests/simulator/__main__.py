@@ -1,4 +1,4 @@
-"""`python -m tests.simulator --seeds N [--from K]`: explore, print a summary and failing seeds."""
+"""`python -m tests.simulator --seeds N [--from K] [--double]`: explore, print failing seeds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 from collections import Counter
 
 from tests.simulator.judge import Broken
+from tests.simulator.ledgers import KvLedger, RealLedger
 from tests.simulator.world import World
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--double", action="store_true", help="the key-value double")
     parser.add_argument("--from", type=int, default=0, dest="first")
     options = parser.parse_args()
     began = time.process_time()
@@ -21,7 +23,7 @@ def main() -> int:
     bad = 0
     for seed in range(options.first, options.first + options.seeds):
         try:
-            total.update(World(seed).run())
+            total.update(World(seed, ledger=KvLedger if options.double else RealLedger).run())
         except Broken as error:
             bad += 1
             print(error, flush=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate
 from swarm.ledger.consensus import messages as msg
-from tests.ledger import kv
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -27,8 +26,6 @@ def plan(world: World) -> None:
 
 def _vote(world: World) -> None:
     """A vote for a random known block, or none, to a random part of the others."""
-    from tests.simulator.world import CHAIN
-
     rng = world.rng
     (liar,) = world.liars
     cores = [n.core for n in world.nodes if n.honest and n.core is not None]
@@ -40,7 +37,7 @@ def _vote(world: World) -> None:
     kind = rng.choice([PREVOTE, PRECOMMIT])
     round_ = max(0, core.round + rng.randint(-1, 2))
     bare = msg.Vote(kind, core.height + 1, round_, block_id, liar, b"")
-    signature = world.sign(kv.key_of(liar), bare.signed_bytes(CHAIN))
+    signature = world.sign(world.ledger.key(liar), bare.signed_bytes(world.ledger.chain))
     lie = msg.Vote(kind, bare.height, round_, block_id, liar, signature)
     for node in world.nodes:
         if node.honest and rng.random() < 0.5:
@@ -49,16 +46,14 @@ def _vote(world: World) -> None:
 
 def _forge(world: World) -> None:
     """The next block, with a certificate of one real signature and many false ones."""
-    from tests.simulator.world import CHAIN
-
     (liar,) = world.liars
     for node in world.nodes:
         if not node.honest or node.core is None:
             continue
         core = node.core
-        tx = kv.transaction("forger", world.rng.getrandbits(64), "put", "forged", "1")
+        tx = world.ledger.put(90_000 + world.rng.randrange(1000))
         block = Block.make(
-            chain=CHAIN,
+            chain=world.ledger.chain,
             height=core.height + 1,
             previous=core._last_id,
             state=core.app.digest(),
@@ -67,7 +62,7 @@ def _forge(world: World) -> None:
             transactions=[tx],
         )
         bare = msg.Vote(PRECOMMIT, block.height, 0, block.id, liar, b"")
-        own = world.sign(kv.key_of(liar), bare.signed_bytes(CHAIN))
+        own = world.sign(world.ledger.key(liar), bare.signed_bytes(world.ledger.chain))
         signatures = tuple((uid, own) for uid in sorted(core.validators))
         stuffed = Certificate(block.height, 0, block.id, signatures)
         lie = msg.Blocks(((block.encoded, stuffed.encode()),))

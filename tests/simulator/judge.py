@@ -25,7 +25,7 @@ class Judge:
     def __init__(self, world: World) -> None:
         self.world = world
         self.decided: dict[int, Block] = {}
-        self.states: dict[int, Application] = {0: world.genesis}
+        self.states: dict[int, Application] = {world.genesis.height: world.genesis}
         self.included: dict[bytes, int] = {}  # transaction -> height
         self.acknowledged: set[bytes] = set()
         self.signed: dict[tuple[str, int, int, int], bytes] = {}
@@ -67,7 +67,10 @@ class Judge:
         }
         if len(good) < quorum(len(keys), before.fault_model):
             raise Broken(f"block {header.height} is not certified")
-        if header.height > 1 and header.previous != self.decided[header.height - 1].id:
+        if (
+            header.height - 1 in self.decided
+            and header.previous != self.decided[header.height - 1].id
+        ):
             raise Broken(f"block {header.height} does not follow")
         if header.state != before.digest():
             raise Broken(f"block {header.height} names a different state")
@@ -112,7 +115,7 @@ class Judge:
         left = [tx for tx in world.requests if tx not in self.included]
         if left:
             return f"{len(left)} of {len(world.requests)} transactions; {self._where()}"
-        top = max(self.decided, default=0)
+        top = len(self.decided)
         late = [n.uid for n in world.nodes if n.honest and len(n.disk.blocks) < top]
         waiting = [n.uid for n in world.nodes if n.joining]
         return f"late: {late}, joining: {waiting}; {self._where()}" if late or waiting else ""

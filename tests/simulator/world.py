@@ -11,6 +11,7 @@ the disk, join and leave the validators. One validator may be byzantine (`byzant
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import random
 from collections.abc import Callable, Iterator
@@ -19,15 +20,15 @@ from typing import Any
 
 from swarm.errors import RemoteError
 from swarm.ledger.application import Application
-from swarm.ledger.block import Block, Certificate
+from swarm.ledger.block import Block
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Config, Core, Lock, Now, Resume
 from swarm.ledger.genesis import Timing
 from tests.ledger import kv
 from tests.simulator.judge import Broken, Judge
+from tests.simulator.ledgers import KvLedger, Ledger
 
-CHAIN = b"simulated chain".ljust(32, b".")
 TIMING = Timing(300, 150, 8)
 PATIENCE = 90.0  # virtual seconds after healing within which everything must be committed
 
@@ -102,7 +103,7 @@ class Disk:
             if self.lock is not None and self.lock.height <= effect.block.height:
                 self.lock = None
 
-    def resume(self) -> Resume:
+    def resume(self, chain: bytes) -> Resume:
         signed = []
         for raw in self.votes.values():
             message = msg.decode(raw)
@@ -115,7 +116,7 @@ class Disk:
             block = Block.decode(w.valid_block)
             lock = Lock(w.locked_round, w.locked_id, w.valid_round, block, proof)
         if self.last is None:
-            return Resume(CHAIN, signed=tuple(signed), lock=lock, vote_from=self.vote_from)
+            return Resume(chain, signed=tuple(signed), lock=lock, vote_from=self.vote_from)
         header = self.last.header
         return Resume(
             self.last.id, header.proposer, header.time_ms, tuple(signed), lock, self.vote_from
@@ -145,9 +146,9 @@ class Node:
         world = self.world
         self.epoch += 1
         app = self.disk.app or world.genesis
-        key = kv.key_of(self.uid)
-        config = Config(self.uid, CHAIN, TIMING, lambda data: world.sign(key, data), world.verify)
-        self.core = world.make_core(config, app, self.disk.resume())
+        chain, key = world.ledger.chain, world.ledger.key(self.uid)
+        config = Config(self.uid, chain, TIMING, lambda data: world.sign(key, data), world.verify)
+        self.core = world.make_core(config, app, self.disk.resume(chain))
         self.held = []
         self.finish(self.core.start(world.time()))
         for other in world.nodes:
@@ -210,7 +211,8 @@ class Node:
             timer = effect.timer
             world.at_node(self, effect.delay, lambda: self.event("timeout", timer))
         elif isinstance(effect, fx.Serve):
-            items = tuple(self.disk.blocks[effect.height : effect.height + 50])
+            first = effect.height - world.genesis.height
+            items = tuple(self.disk.blocks[first : first + 50])
             world.send(self, msg.Blocks(items), effect.to)
         elif isinstance(effect, fx.Halt):
             raise Broken(f"{self.uid} halted: {effect.code} {effect.cause}")
@@ -232,14 +234,20 @@ class Node:
 class World:
     """All nodes, the network between them, and the queue of things to come."""
 
-    sign = staticmethod(kv.sign)
-    verify = staticmethod(kv.verify)
+    @staticmethod
+    def sign(key: bytes, data: bytes) -> bytes:
+        return kv.sign(hashlib.sha256(key).digest(), data)
+
+    @staticmethod
+    def verify(key: bytes, data: bytes, signature: bytes) -> bool:
+        return World.sign(key, data) == signature
 
     def __init__(
         self,
         seed: int,
         profile: Profile | None = None,
         core: Callable[[Config, Application, Resume], Core] = Core,
+        ledger: Callable[[int, str], Ledger] = KvLedger,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -249,9 +257,10 @@ class World:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.count = 0
         self.stats: dict[str, int] = {"steps": 0, "messages": 0, "crashes": 0, "lost disks": 0}
-        uids = [f"n{number:02d}" for number in range(p.validators)]
+        self.ledger = ledger(p.validators, p.model)
+        uids = self.ledger.validators
         self.liars = {self.rng.choice(uids)} if p.byzantine else set()
-        self.genesis = kv.KV(fault_model=p.model, uids=tuple(uids))
+        self.genesis = self.ledger.genesis
         self.judge = Judge(self)
         self.nodes: list[Node] = []
         self.cuts: list[tuple[float, float, dict[str, int]]] = []
@@ -265,7 +274,7 @@ class World:
             if not node.honest
         }
         for number in range(p.observers):
-            self.add(f"o{number:02d}")
+            self.add(self.ledger.outsider(number))
         self.requests: list[bytes] = []
         self._plan()
         for node in list(self.nodes):
@@ -290,20 +299,18 @@ class World:
         for _ in range(p.crashes):
             node = rng.choice(self.nodes)
             self.after(rng.uniform(0.2, heal * 0.8), lambda n=node: n.crash(rng.uniform(0.05, 3)))
-        for node in rng.sample([n for n in honest if n.uid[0] == "n"], p.lost_disks):
+        voters = [node for node in honest if node.uid in self.ledger.validators]
+        for node in rng.sample(voters, p.lost_disks):
             self.after(
                 rng.uniform(0.2, heal * 0.8),
                 lambda n=node: n.crash(rng.uniform(1.5, 4), lose_disk=True),
             )
         for number in range(p.transactions):
-            tx = kv.transaction("client", number, "put", f"k{rng.randint(0, 5)}", str(number))
-            self.request(rng.uniform(0, heal), tx)
+            self.request(rng.uniform(0, heal), self.ledger.put(number))
         for number in range(p.joins):
-            self.after(rng.uniform(0, heal), lambda k=number: self._join(f"j{k:02d}"))
+            self.after(rng.uniform(0, heal), lambda k=number: self._join(k))
         if p.leaves and p.validators > 1:
-            leaver = honest[-1 if honest[-1].uid[0] == "n" else 0]
-            tx = kv.transaction(leaver.uid, 900, "leave", leaver.uid)
-            self.request(rng.uniform(0, heal), tx)
+            self.request(rng.uniform(0, heal), self.ledger.leave(voters[-1].uid))
         if self.liars:
             from tests.simulator.byzantine import plan
 
@@ -324,15 +331,14 @@ class World:
         for node in self.nodes:
             if node.joining and node.core is not None and node.core.vote_from is not None:
                 node.joining = False
-                number = 800 + self.nodes.index(node)
-                tx = kv.transaction(node.uid, number, "join", node.uid)
+                tx = self.ledger.join(node.uid)
                 self.requests.append(tx)
                 node.submit(tx)
         self.after(0.5, self._retry)
 
-    def _join(self, uid: str) -> None:
+    def _join(self, number: int) -> None:
         """A newcomer: syncs, learns when it may vote, then enrolls."""
-        node = self.add(uid)
+        node = self.add(self.ledger.outsider(self.profile.observers + number))
         node.joining = True
         node.boot()
 
@@ -414,8 +420,3 @@ class World:
             self.stats["steps"] += 1
             action()
             yield
-
-
-def decode(raw: tuple[bytes, bytes]) -> tuple[Block, Certificate]:
-    """A stored pair as values."""
-    return Block.decode(raw[0]), Certificate.decode(raw[1])

@@ -1,0 +1,156 @@
+"""What the simulated replicas order for: the product's state machine, or the small double.
+
+Both say who the members are and make their transactions. Validators' signatures are made up in both
+(`kv.sign` with the public key as secret); transactions of the real ledger carry real ones.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from swarm.identity import Identity, Role, node_uid
+from swarm.ledger.application import Application, LedgerApplication
+from swarm.ledger.genesis import Founder, Genesis
+from swarm.ledger.state import Header
+from swarm.ledger.transaction import SignedTransaction, Transaction
+from tests import pki
+from tests.ledger import kv
+
+FAR = 1500  # heights; further than any simulated chain
+
+
+class Ledger(Protocol):
+    """Members, the state they begin with, and what they ask for."""
+
+    chain: bytes
+    genesis: Application
+    validators: list[str]
+
+    def outsider(self, number: int) -> str:
+        """Uid of a node that is no validator yet."""
+
+    def key(self, uid: str) -> bytes:
+        """Its public key."""
+
+    def put(self, number: int) -> bytes:
+        """Some operation; a different one for each number."""
+
+    def join(self, uid: str) -> bytes:
+        """A node becomes a validator."""
+
+    def leave(self, uid: str) -> bytes:
+        """It is one no longer."""
+
+
+class KvLedger:
+    """The double: cheap, so that many seeds fit a minute."""
+
+    chain = b"simulated chain".ljust(32, b".")
+
+    def __init__(self, count: int, model: str) -> None:
+        self.validators = [f"n{number:02d}" for number in range(count)]
+        self.genesis: Application = kv.KV(fault_model=model, uids=tuple(self.validators))
+
+    def outsider(self, number: int) -> str:
+        return f"o{number:02d}"
+
+    def key(self, uid: str) -> bytes:
+        return kv.key_of(uid)
+
+    def put(self, number: int) -> bytes:
+        return kv.transaction("client", number, "put", f"k{number % 5}", str(number))
+
+    def join(self, uid: str) -> bytes:
+        return kv.transaction(uid, 800 + int(uid[1:]), "join", uid)
+
+    def leave(self, uid: str) -> bytes:
+        return kv.transaction(uid, 900, "leave", uid)
+
+
+@lru_cache(maxsize=1)
+def _members() -> tuple[tuple[Identity, ...], Identity]:
+    """Identities of nodes and of an operator; made once, as that takes longer than a seed."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        ca = pki.authority(directory)
+        nodes = [
+            pki.identity(directory / str(number), Role.SN, ca, name=str(number))
+            for number in range(12)
+        ]
+        operator = pki.identity(directory / "operator", Role.SWCI, ca)
+    return tuple(sorted(nodes, key=lambda node: node_uid(node.fingerprint))), operator
+
+
+class RealLedger:
+    """The product's state machine and transactions, with real certificates."""
+
+    def __init__(self, count: int, model: str) -> None:
+        nodes, self._operator = _members()
+        self._nodes = {node_uid(node.fingerprint): node for node in nodes}
+        self._uids = list(self._nodes)
+        self.validators = self._uids[:count]
+        founder = self._nodes[self.validators[0]]
+        genesis = Genesis(
+            "simulated",
+            model,
+            {founder.organisation: founder.trust.ca_ders[founder.organisation]},
+            Founder(
+                uid=self.validators[0],
+                fingerprint=founder.fingerprint,
+                organisation=founder.organisation,
+                public_key=founder.public_key_der,
+                name="founder",
+                host="host",
+                port=1,
+                p2p=(),
+                peer_id="",
+            ),
+            0,
+            b"simulated nonce.",
+        )
+        self.chain = genesis.chain_id
+        app: Application = LedgerApplication.genesis(genesis)
+        if count > 1:  # all others joined before the story begins
+            joins = tuple(self.join(uid) for uid in self.validators[1:])
+            app, outcome = app.apply(Header(1, 0, self.validators[0]), joins)
+            assert all(verdict.ok for verdict in outcome.verdicts), outcome.verdicts
+        self.genesis = app
+
+    def outsider(self, number: int) -> str:
+        return self._uids[-1 - number]
+
+    def key(self, uid: str) -> bytes:
+        return self._nodes[uid].public_key_der
+
+    def _sign(self, identity: Identity, number: int, op: str, args: dict[str, object]) -> bytes:
+        tx_id = number.to_bytes(16, "big")
+        transaction = Transaction(self.chain, tx_id, FAR, op, args)
+        return SignedTransaction.sign(identity, transaction).encode()
+
+    def put(self, number: int) -> bytes:
+        name = f"t-{number // 3}"
+        create = {"name": name, "type": "RUN_SWARM", "author": "A", "prereq": "ROOTTASK"}
+        op, args = (
+            ("task.create", {**create, "outcome": "o"}),
+            ("task.append", {"task": name, "index": 1, "lines": [str(number)]}),
+            ("runner.create", {"name": f"r-{number // 3}"}),
+        )[number % 3]
+        return self._sign(self._operator, number, op, dict(args))
+
+    def join(self, uid: str) -> bytes:
+        return self._sign(
+            self._nodes[uid],
+            800,
+            "node.enroll",
+            {
+                "uid_name": "", "type": "SN", "host": "host", "port": 1, "p2p": [], "peer_id": "",
+                "parent": "", "validator": True, "runner": "", "pairs": 0, "contract": "",
+                "version": "",
+            },
+        )  # fmt: skip
+
+    def leave(self, uid: str) -> bytes:
+        return self._sign(self._nodes[uid], 900, "node.leave", {"uid": uid})
