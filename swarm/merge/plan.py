@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from swarm.merge.blocks import block_count, block_size
 
 CHUNK = 512 << 10  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
-WINDOW = 16 << 20  # bytes that a member sets aside for contributions it has not reduced yet
+# What a member sets aside for contributions that it has not reduced yet: a tenth of the vector, so
+# that memory stays in proportion to the model, within these bounds.
+LARGEST_WINDOW = 16 << 20
+SMALLEST_WINDOW = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Plan:
         self.members = members
         self.block = block_size(size)
         self.blocks = block_count(size)
+        self.window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, size // 10))
         # Two chunks of every other member fit into the window: one fills while one is reduced.
-        aimed = min(CHUNK, WINDOW // (2 * max(1, members - 1)))
+        aimed = min(CHUNK, self.window // (2 * max(1, members - 1)))
         self.run = max(1, aimed // self.block)  # blocks of a full chunk
 
     def shard(self, index: int) -> tuple[int, int]:
@@ -67,9 +71,9 @@ class Plan:
         """Chunks that each of `senders` may be ahead of the reduction.
 
         All of them stay within the window; only where single blocks are too large for that (more
-        than 16 members and more than 1 GiB) the window grows to one block for each.
+        than 16 members and more than 1 GiB) it grows to one block for each.
         """
-        return max(1, WINDOW // max(1, senders * self.largest_chunk()))
+        return max(1, self.window // max(1, senders * self.largest_chunk()))
 
     def largest_chunk(self) -> int:
         """Bytes that hold any chunk of this plan."""
