@@ -10,8 +10,10 @@ cannot gain privileges either, unless its profile asks for devices in a way that
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,6 +51,8 @@ CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run
 BUILD_SECONDS = 3600
 DOCKERFILE = "swarm-task.Dockerfile"
 LABEL_LINK = "swarm.link"
+HELPER = "HELPER"
+CONTEXT = "/context"  # where a helper sees the context volume
 
 
 def own_image(environment_image: str, info_file: Path, default: str) -> str:
@@ -95,8 +99,9 @@ class DockerRuntime:
 
     def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:
         progress("Docker Build Args and context Created")
-        with _translated("SW7010", f"image {request.outcome}"):
-            context = self._context(request)
+        what = f"image {request.outcome}"
+        with _translated("SW7010", what), self._helper(request, progress) as helper:
+            context = _context(request, helper)
             progress("Task Startup : created build prerequisites")
             # Long steps say nothing for minutes, so the build has a connection with its own limit.
             engine = docker.from_env(timeout=BUILD_SECONDS)
@@ -105,7 +110,7 @@ class DockerRuntime:
                 self._run_build(engine, request, context)
             finally:
                 engine.close()
-        return f"Build Task Completed : image {request.outcome}"
+        return f"Build Task Completed : {what}"
 
     def _run_build(self, engine: Any, request: BuildRequest, context: bytes) -> None:
         lines: list[str] = []
@@ -126,38 +131,52 @@ class DockerRuntime:
             lines.append(str(item.get("stream", "")))
             del lines[:-100]
 
-    def _context(self, request: BuildRequest) -> bytes:
-        """The build context: the files of the context volume and the Dockerfile of the steps."""
-        stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode="w") as context:
-            if request.context_volume:
-                self._copy_volume(request.context_volume, context)
-            dockerfile = "\n".join(request.steps).encode() + b"\n"
-            member = tarfile.TarInfo(DOCKERFILE)
-            member.size = len(dockerfile)
-            context.addfile(member, io.BytesIO(dockerfile))
-        return stream.getvalue()
+    @contextmanager
+    def _helper(
+        self, request: BuildRequest, progress: Callable[[str], None]
+    ) -> Iterator[Container]:
+        """A container that is created and never started, named after the image to be built.
 
-    def _copy_volume(self, volume: str, context: tarfile.TarFile) -> None:
-        """Read a volume through a container that is created, and never started."""
+        Through it the context volume is read. Its name is the lock: operators that share an engine
+        build an image one after the other, and the second finds all layers made by the first.
+        """
+        helper = self._take_helper(request, progress)
         try:
-            self._engine.volumes.get(volume)
-        except NotFound as error:
-            cause = f"the volume {volume} of BuildContext does not exist on this host"
-            raise LocalError("SW7007", cause) from error
-        helper = self._engine.containers.create(
-            self.image,
-            ["true"],
-            mounts=[EngineMount("/data", volume, type="volume", read_only=True)],
-            labels={LABEL_NODE: self.uid, LABEL_ROLE: "HELPER"},
-        )
-        try:
-            chunks, _ = helper.get_archive("/data/.")
-            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as content:
-                for member in content:
-                    context.addfile(member, content.extractfile(member) if member.isreg() else None)
+            yield helper
         finally:
             helper.remove(force=True)
+
+    def _take_helper(self, request: BuildRequest, progress: Callable[[str], None]) -> Container:
+        mounts = []
+        if request.context_volume:
+            self._require_volume(request.context_volume)
+            source = request.context_volume
+            mounts = [EngineMount(CONTEXT, source, type="volume", read_only=True)]
+        name = f"swarm-build-{hashlib.sha256(request.outcome.encode()).hexdigest()[:12]}"
+        deadline = time.monotonic() + BUILD_SECONDS
+        told = False
+        while True:
+            try:
+                labels = {LABEL_NODE: self.uid, LABEL_ROLE: HELPER}
+                return self._engine.containers.create(
+                    self.image, ["true"], name=name, mounts=mounts, labels=labels
+                )
+            except APIError as error:
+                if error.status_code != 409:
+                    raise
+            if not told:
+                progress(f"waiting for another operator that builds {request.outcome} here")
+                told = True
+            if time.monotonic() > deadline and (holder := self._find(name)) is not None:
+                holder.remove(force=True)  # whoever made it is gone: no build takes that long
+            time.sleep(1.0)
+
+    def _require_volume(self, name: str) -> None:
+        try:
+            self._engine.volumes.get(name)
+        except NotFound as error:
+            cause = f"the volume {name} of BuildContext does not exist on this host"
+            raise LocalError("SW7007", cause) from error
 
     # ------------------------------------------------------------------ programs
 
@@ -306,6 +325,22 @@ class DockerRuntime:
             return self._engine.containers.get(name)
         except NotFound:
             return None
+
+
+def _context(request: BuildRequest, helper: Container) -> bytes:
+    """The build context: the files of the context volume and the Dockerfile of the steps."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as context:
+        if request.context_volume:
+            chunks, _ = helper.get_archive(f"{CONTEXT}/.")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as content:
+                for found in content:
+                    context.addfile(found, content.extractfile(found) if found.isreg() else None)
+        dockerfile = "\n".join(request.steps).encode() + b"\n"
+        member = tarfile.TarInfo(DOCKERFILE)
+        member.size = len(dockerfile)
+        context.addfile(member, io.BytesIO(dockerfile))
+    return stream.getvalue()
 
 
 def _mount(mount: Mount) -> EngineMount:

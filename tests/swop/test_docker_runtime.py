@@ -1,0 +1,227 @@
+"""What only the DOCKER runtime has to do."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.types import Mount as EngineMount
+
+from swarm.errors import LocalError
+from swop.docker_runtime import DockerRuntime, gpu_request, own_image
+from swop.plan import LABEL_NODE
+from swop.profile import ContainerOptions
+from swop.runtime import BuildRequest
+from tests.engine import images
+from tests.processes import free_port
+from tests.swop.programs import IMAGE, ended, python
+
+FROM = f"FROM {images.BASE}"
+
+
+class TestWithoutAnEngine:
+    """Pure parts."""
+
+    def test_its_own_image_is_found(self, tmp_path: Path) -> None:
+        info = tmp_path / "container_info_file"
+        assert own_image("", info, "default") == "default"
+        info.write_text("id\nregistry/swarm-node:1\nsha256:abc\n")
+        assert own_image("", info, "default") == "sha256:abc"
+        assert own_image("chosen:1", info, "default") == "chosen:1"
+        info.write_text("id\nregistry/swarm-node:1\n")
+        assert own_image("", info, "default") == "registry/swarm-node:1"
+        info.write_bytes(b"\xff")
+        assert own_image("", info, "default") == "default"
+
+    @pytest.mark.parametrize(
+        ("value", "count", "ids"),
+        [("all", -1, None), ('"all"', -1, None), (2, 2, None), ("device=3,5", 0, ["3", "5"])],
+    )
+    def test_gpus(self, value: Any, count: int, ids: list[str] | None) -> None:
+        request = gpu_request(value)
+        assert request["Capabilities"] == [["gpu"]]
+        assert (request["Count"] or 0) == count
+        assert (request["DeviceIDs"] or None) == ids
+
+    def test_a_strange_gpu_is_named(self) -> None:
+        with pytest.raises(LocalError, match="found some"):
+            gpu_request("some")
+
+
+@pytest.fixture
+def runtime(engine: None) -> Iterator[DockerRuntime]:
+    runtime = DockerRuntime(uuid.uuid4().hex, images.BASE)
+    if not runtime.has_image(IMAGE):
+        runtime.build(BuildRequest(IMAGE, (FROM, "LABEL swarm.test=1"), None, {}), lambda _: None)
+    yield runtime
+    names = [found.name for found in runtime.adopt()]
+    runtime.remove(names)
+    runtime.close()
+
+
+@pytest.fixture
+def client(engine: None) -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def outcome(client: docker.DockerClient) -> Iterator[str]:
+    name = f"swarm-test-{uuid.uuid4().hex[:8]}:latest"
+    yield name
+    if client.images.list(name):
+        client.images.remove(name, force=True)
+
+
+needs_engine = pytest.mark.docker
+
+
+@needs_engine
+def test_the_context_volume_reaches_the_build(
+    runtime: DockerRuntime, client: docker.DockerClient, outcome: str
+) -> None:
+    volume = client.volumes.create(f"swarm-test-{uuid.uuid4().hex[:8]}")
+    mount = EngineMount("/data", str(volume.name), type="volume")
+    filler = client.containers.create(images.BASE, "true", mounts=[mount])
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo("lib/x.whl")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"wheel"))
+    filler.put_archive("/data", stream.getvalue())
+    filler.remove()
+    try:
+        steps = (
+            FROM,
+            " ",
+            "COPY lib/x.whl /x.whl",
+            "ARG http_proxy",
+            "RUN test -z \\",
+            "  $http_proxy",
+        )
+        runtime.build(BuildRequest(outcome, steps, str(volume.name), {"http_proxy": ""}), print)
+        output = client.containers.run(outcome, ["cat", "/x.whl"], remove=True)
+        assert output == b"wheel"
+    finally:
+        volume.remove()
+
+
+@needs_engine
+def test_a_missing_context_volume_is_named(runtime: DockerRuntime, outcome: str) -> None:
+    with pytest.raises(LocalError, match="SW7007: the volume swarm-test-none"):
+        runtime.build(BuildRequest(outcome, (FROM,), "swarm-test-none", {}), print)
+
+
+@needs_engine
+def test_a_failing_build_tells_its_step_and_leaves_nothing(
+    runtime: DockerRuntime, client: docker.DockerClient, outcome: str
+) -> None:
+    before = {c.id for c in client.containers.list(all=True)}
+    steps = (FROM, "RUN echo about to fail; exit 7")
+    with pytest.raises(LocalError) as caught:
+        runtime.build(BuildRequest(outcome, steps, None, {}), lambda _: None)
+    assert caught.value.code == "SW7010"
+    assert "returned a non-zero code: 7" in caught.value.cause
+    assert "about to fail" in caught.value.cause
+    mine = client.containers.list(all=True, filters={"label": f"{LABEL_NODE}={runtime.uid}"})
+    assert mine == []
+    assert not [
+        c for c in client.containers.list(all=True) if c.id not in before and outcome in str(c)
+    ]
+
+
+@needs_engine
+def test_operators_of_one_engine_build_an_image_one_after_the_other(
+    runtime: DockerRuntime, outcome: str
+) -> None:
+    other = DockerRuntime(uuid.uuid4().hex, images.BASE)
+    request = BuildRequest(outcome, (FROM, f"RUN echo {outcome}; sleep 2"), None, {})
+    told: list[list[str]] = [[], []]
+
+    def build(which: int, builder: DockerRuntime) -> None:
+        builder.build(request, told[which].append)
+
+    threads = [
+        threading.Thread(target=build, args=(which, builder))
+        for which, builder in enumerate((runtime, other))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    waited = [any("waiting for another operator" in text for text in texts) for texts in told]
+    assert sorted(waited) == [False, True]
+    other.close()
+
+
+@needs_engine
+def test_privileges_are_few(runtime: DockerRuntime, client: docker.DockerClient) -> None:
+    learner = python(runtime, "", role="SL", user="1000:1000")
+    program = python(runtime, "print(open('/proc/self/status').read())", user="1000:1000")
+    runtime.start(learner)
+    runtime.start(program)
+    ended(runtime, program.name)
+    sl = client.containers.get(learner.name).attrs["HostConfig"]
+    assert sl["CapDrop"] == ["ALL"]
+    assert not sl["CapAdd"]
+    assert sl["SecurityOpt"] == ["no-new-privileges"]
+    assert sl["Init"] is True
+    status = runtime.log_tail(program.name)
+    assert "NoNewPrivs:\t1" in status
+    assert "Uid:\t1000\t1000" in status and "Gid:\t1000\t1000" in status
+
+
+@needs_engine
+def test_devices_of_the_profile_reach_the_request(
+    runtime: DockerRuntime, client: docker.DockerClient
+) -> None:
+    options = ContainerOptions.model_validate(
+        {
+            "device": ["/dev/null"],
+            "ipc": "host",
+            "shm-size": "64m",
+            "group-add": ["video"],
+            "cap-add": ["SYS_PTRACE"],
+            "security-opt": ["seccomp=unconfined"],
+        }
+    )
+    program = python(runtime, "", options=options)
+    runtime.start(program)
+    ended(runtime, program.name)
+    found = client.containers.get(program.name).attrs["HostConfig"]
+    assert found["Devices"][0]["PathOnHost"] == "/dev/null"
+    assert found["IpcMode"] == "host"
+    assert found["ShmSize"] == 64 << 20
+    assert found["GroupAdd"] == ["video"]
+    assert found["CapAdd"] == ["SYS_PTRACE"]
+    assert "no-new-privileges" in found["SecurityOpt"]
+
+
+@needs_engine
+def test_ports_network_and_names(runtime: DockerRuntime, client: docker.DockerClient) -> None:
+    network = client.networks.create(f"swarm-test-{uuid.uuid4().hex[:8]}")
+    try:
+        program = python(
+            runtime,
+            "import socket; print(socket.gethostname()); print(socket.gethostbyname('sl7'))",
+            role="SL",
+            network=str(network.name),
+            hostname="sl7",
+            published=(free_port("0.0.0.0"), 30305),
+        )
+        runtime.start(program)
+        assert ended(runtime, program.name).code == 0, runtime.log_tail(program.name)
+        assert runtime.log_tail(program.name).splitlines()[0] == "sl7"
+        ports = client.containers.get(program.name).attrs["HostConfig"]["PortBindings"]
+        assert ports["30305/tcp"][0]["HostPort"] == str(program.published[0])
+    finally:
+        runtime.remove([found.name for found in runtime.adopt()])
+        network.remove()
