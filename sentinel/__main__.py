@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
+from sentinel.settings import Settings
 from swarm import log as logs
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role, node_uid
@@ -15,10 +17,11 @@ log = logging.getLogger("swarm.node")
 
 def main() -> int:
     """Run the node; returns the exit status: 0 after a signal, 1 after a mistake of its user."""
+    # Until the node has its own receiver, a signal ends the process at once and quietly.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         logs.configure()
-        from sentinel.settings import Settings
-
         settings = Settings.from_env(os.environ)
         identity = Identity.from_env(os.environ, role=Role.SN)
     except LocalError as fault:
@@ -29,7 +32,7 @@ def main() -> int:
     return _run(settings, identity)
 
 
-def _run(settings, identity) -> int:  # type: ignore[no-untyped-def]
+def _run(settings: Settings, identity: Identity) -> int:
     # Everything from here on takes a second to import: the user sees the lines above first.
     import trio
 

@@ -250,10 +250,6 @@ CATALOGUE: dict[str, Entry] = {
         "correct the flags of run-sn that the message names",
     ),
     "SW5102": Entry("the API port cannot be opened", "choose a free port with --sn-api-port"),
-    "SW5103": Entry(
-        "the data directory belongs to another network",
-        "give this node the data directory it had, or an empty one",
-    ),
     "SW5104": Entry("the network node is still starting", "wait for its ready line, or try again"),
     "SW8001": Entry(
         "the start-up script cannot be read", "check SWCI_STARTUP_SCRIPT and the user directory"

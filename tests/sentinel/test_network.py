@@ -257,6 +257,25 @@ def test_a_ca_that_the_nodes_trust_is_admitted(
     assert create(stranger, "t1").ok
 
 
+def test_a_joiner_says_what_it_waits_for_and_can_be_stopped(
+    run: Processes, ca: pki.Authority
+) -> None:
+    sentinel = run.sn("sn1", ca)
+    sentinel.kill()
+    sn = run.sn("sn2", ca, sentinel=sentinel, wait=None)
+    sn.wait_for("waiting for the sentinel's API at .*nothing listens there", 30)
+    client = direct(run, ca, sn)
+    with pytest.raises(RemoteError, match="waiting for the sentinel") as caught:
+        client.status()
+    assert caught.value.code == "SW5104"
+    run.restart(sentinel)
+    run.ready(sn)
+    late = run.sn("sn3", ca, sentinel=sn, wait=None)
+    late.wait_for("This is a network node sn3", 30)
+    assert late.terminate() == 0  # wherever in its start it is
+    assert "Traceback" not in late.log
+
+
 def test_mistakes_end_with_one_line(run: Processes, ca: pki.Authority) -> None:
     sn = run.sn("sn1", ca, env={"THIS_NODE_IP": ""}, wait=None)
     assert sn.process.wait(20) == 1
