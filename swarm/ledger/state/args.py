@@ -157,7 +157,8 @@ def list_of(item: Field, most: int, *, least: int = 0, distinct: bool = False) -
 
 def map_of(fields: Mapping[str, Field]) -> Field:
     """A map with exactly these fields."""
-    return Field("map of " + ", ".join(fields), lambda value: _map_problem(fields, value))
+    what = ", ".join(f"{name} ({field.what})" for name, field in fields.items())
+    return Field(f"map of {what}", lambda value: _map_problem(fields, value))
 
 
 def settings(most: int) -> Field:

@@ -1,0 +1,202 @@
+"""Write the reference pages that follow from the code: `errors.md` and `state-machine.md`.
+
+    python docs/reference/generate.py
+
+A test compares the pages with what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import get_type_hints
+
+from swarm.error_catalogue import CATALOGUE
+from swarm.ledger.state import (
+    DISPATCH,
+    TABLES,
+    authorities,
+    contracts,
+    ids,
+    membership,
+    records,
+    rounds,
+    taskrunners,
+    tasks,
+)
+from swarm.ledger.state.draft import MAX_VALIDATORS
+from swarm.ledger.state.machine import MAX_AHEAD
+from swarm.ledger.state.transitions import ANY, Transitions
+
+HERE = Path(__file__).parent
+
+SECTIONS = (
+    ("SW10", "General"),
+    ("SW11", "Making certificates"),
+    ("SW12", "Identity and trust"),
+    ("SW2", "Mesh of network nodes"),
+    ("SW3", "Ledger"),
+    ("SW4", "Verdicts of the state machine"),
+    ("SW5", "API"),
+    ("SW6", "Learner and merging"),
+    ("SW7", "Operator"),
+    ("SW8", "Command interface"),
+    ("SW9", "Launch commands"),
+)
+
+DIAGRAMS: tuple[Transitions, ...] = (
+    membership.TRANSITIONS,
+    authorities.TRANSITIONS,
+    tasks.TRANSITIONS,
+    taskrunners.TRANSITIONS,
+    taskrunners.PEER_TRANSITIONS,
+    rounds.CONTRACT_STATES,
+    rounds.MEMBER_STATES,
+)
+
+RECORDS = {
+    "nodes": records.Node,
+    "cas": records.Authority,
+    "tasks": records.Task,
+    "taskrunners": records.Taskrunner,
+    "contracts": records.Contract,
+    "schemas": records.Schema,
+    "meta": records.Settings,
+}
+
+ERRORS_INTRO = """# Error codes
+
+Every error has a code that stays the same, a meaning and a remedy. A message adds the cause: the
+file, node or value that it is about.
+
+Codes SW4xxx are verdicts: the transaction is on the ledger, the state machine refused it, and
+nothing has changed. All network nodes come to the same verdict.
+"""
+
+STATE_INTRO = """# State machine
+
+What the ledger's transactions do. The tables here are the ones that the code runs by; a change of
+state that is not in them cannot happen. How blocks come about is in
+[the ledger](../explanation/ledger.md), why rounds are safe in [rounds](../explanation/rounds.md).
+
+An operation succeeds as a whole or is refused as a whole, with one of the codes SW4xxx of
+[errors](errors.md). A refused transaction uses up its id and changes nothing else. An id belongs to
+its sender and is remembered until the transaction has expired, at most {ahead} heights later.
+"""
+
+BOUNDS = (
+    ("validators", MAX_VALIDATORS, "further SNs follow the log and serve the API"),
+    (
+        "nodes of one certificate",
+        membership.MAX_NODES_PER_CERTIFICATE,
+        "its oldest one that is in no training and no task gives way",
+    ),
+    ("nodes of one organisation", membership.MAX_NODES_PER_ORGANISATION, ""),
+    (
+        "CAs",
+        authorities.MAX_AUTHORITIES,
+        f"{authorities.MAX_PENDING_PER_SN} of one SN waiting for votes",
+    ),
+    (
+        "tasks of one organisation",
+        tasks.MAX_PER_ORGANISATION,
+        f"{tasks.MAX_LINES} lines of {tasks.MAX_LINE} characters, {tasks.MAX_BODY} in all",
+    ),
+    ("taskrunners of one organisation", taskrunners.MAX_PER_ORGANISATION, ""),
+    (
+        "pairs in one task",
+        taskrunners.MAX_PAIRS,
+        f"{taskrunners.MAX_PAIRS_PER_CERTIFICATE} of one certificate",
+    ),
+    ("contracts of one organisation", contracts.MAX_PER_ORGANISATION, ""),
+    (
+        "learners in one contract",
+        contracts.MAX_MEMBERS,
+        f"{contracts.MAX_MEMBERS_PER_CERTIFICATE} of one certificate; those that are gone give way",
+    ),
+    ("rounds in a contract's history", rounds.HISTORY, "older ones remain in the blocks"),
+    (
+        "transactions of one sender that have not expired",
+        ids.MAX_PER_SENDER,
+        "their ids are remembered until they have",
+    ),
+)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"
+
+
+def errors() -> str:
+    """The page of error codes."""
+    parts = [ERRORS_INTRO]
+    for prefix, title in SECTIONS:
+        codes = [code for code in sorted(CATALOGUE) if code.startswith(prefix)]
+        if codes:
+            parts.append(f"## {title}\n")
+        for code in codes:
+            entry = CATALOGUE[code]
+            meaning = entry.meaning[0].upper() + entry.meaning[1:]
+            parts.append(f"### {code}\n\n{meaning}.\n\nRemedy: {entry.remedy}.\n")
+    return "\n".join(parts)
+
+
+def diagram(transitions: Transitions) -> str:
+    """A state diagram that Markdown viewers draw."""
+    names = {state: state.replace("-", "_") for row in transitions.rows for state in row[0:3:2]}
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for row in transitions.rows:
+        if row.source != ANY:
+            arrows.setdefault((names[row.source], names[row.target]), []).append(row.event)
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {transitions.initial}"]
+    lines += [f"    {one} --> {other}: {', '.join(e)}" for (one, other), e in arrows.items()]
+    return "\n".join([*lines, "```\n"])
+
+
+def state_machine() -> str:
+    """The page of the state machine."""
+    parts = [STATE_INTRO.format(ahead=MAX_AHEAD), "## Operations\n"]
+    rows = [
+        (f"`{one.name}`", ", ".join(sorted(one.roles)), one.summary) for one in DISPATCH.values()
+    ]
+    parts.append(table(("Operation", "Sent by", "Purpose"), rows))
+    parts.append(
+        "An argument in brackets may be left out. Byte strings are hexadecimal in the API's JSON."
+        " Unknown arguments are refused.\n"
+    )
+    for one in DISPATCH.values():
+        rows_ = [
+            (f"`{name}`" if field.required else f"[`{name}`]", field.what)
+            for name, field in one.fields.items()
+        ]
+        parts.append(f"### {one.name}\n\n{table(('Argument', 'Shape'), rows_)}")
+    parts.append("## States\n")
+    for transitions in DIAGRAMS:
+        rows = [(row.source, f"`{row.event}`", row.target, row.when) for row in transitions.rows]
+        parts.append(f"### {transitions.title}\n\n{diagram(transitions)}")
+        parts.append(table(("From", "Event", "To", "When"), rows))
+    parts.append("## Tables\n")
+    for name in TABLES:
+        kind = RECORDS[name]
+        fields = ", ".join(f"`{field}`" for field in get_type_hints(kind))
+        about = (kind.__doc__ or "").strip().partition("\n")[0]
+        parts.append(f"- **{name}** — {about}\n  {fields}")
+    parts.append("\n## Bounds\n")
+    parts.append(table(("Of", "At most", "Remark"), BOUNDS))
+    return "\n".join(parts)
+
+
+PAGES = {"errors.md": errors, "state-machine.md": state_machine}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()
