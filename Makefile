@@ -23,11 +23,11 @@ $(VENV)/.node: pyproject.toml scripts/system-packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,examples]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.node
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,examples,test]'
 	@# tf_keras names the GPU build of TensorFlow as a dependency; beside the CPU build it is enough alone.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tf_keras
 	@touch $@
