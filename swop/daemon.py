@@ -87,11 +87,14 @@ class Daemon:
         self._events.put(None)
 
     def run(self) -> None:
-        """Work until stopped. Raises RemoteError SW7005 when no SN answers at the start."""
+        """Work until stopped.
+
+        Raises LocalError when the runtime cannot be used, RemoteError SW7005 when no SN answers.
+        """
+        log.info("Runtime: %s", self._runtime.check())
         if not self._connect():
             return
         self._enroll_node()
-        log.info("Runtime: %s", self._runtime.check())
         for target in (self._work, self._deliver, self._poll):
             thread = threading.Thread(target=target, name=target.__name__, daemon=True)
             thread.start()

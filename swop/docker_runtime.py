@@ -91,10 +91,11 @@ class DockerRuntime:
         return f"Docker {version}, learners from {self.image}"
 
     def has_image(self, name: str) -> bool:
-        try:
-            self._engine.images.get(name)
-        except ImageNotFound:
-            return False
+        with _translated("SW7006", f"image {name}"):
+            try:
+                self._engine.images.get(name)
+            except ImageNotFound:
+                return False
         return True
 
     def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:

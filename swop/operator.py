@@ -264,6 +264,8 @@ class Operator:
         if not self.has_looked:
             self.has_looked = True
             effects += [Say("Waiting for new Task…"), Clear(spare=current)]
+            if record is None:
+                effects.append(Say("The taskrunner does not exist yet; SWCI can create it"))
         if self.operation and (current != self.operation or self._is_called_again(record)):
             effects += [Clear(), *self._wait()]
         if record is None or not current or current == self.refused:

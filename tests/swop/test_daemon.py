@@ -337,7 +337,7 @@ def test_it_keeps_trying_to_reach_its_sn(
         operator.start()
         operator.stop()
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[:3] == [
+    assert lines[1:4] == [
         "Failed to connect to the API Server. Retrying 1 of 60",
         "Failed to connect to the API Server. Retrying 2 of 60",
         "API-Server is UP!",

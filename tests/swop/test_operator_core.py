@@ -144,6 +144,13 @@ def test_another_assignment_takes_the_place_of_the_old_one() -> None:
     assert others(effects) == [Clear(), Enroll("f" * 16)]
 
 
+def test_a_taskrunner_that_does_not_exist_is_waited_for() -> None:
+    operator = Operator(ME)
+    effects = operator.step(RunnerChanged(None), 0.0)
+    assert "The taskrunner does not exist yet; SWCI can create it" in texts(effects)
+    assert others(operator.step(record(), 1.0)) == [Enroll(OP)]
+
+
 def test_a_refusal_is_accepted_and_not_asked_again() -> None:
     operator = idle()
     operator.step(record(), 0.0)
