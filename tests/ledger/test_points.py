@@ -207,6 +207,35 @@ def test_point_4_a_quorum_of_a_later_round_undoes_the_lock() -> None:
     assert votes(wire.give(d, signed_proposal(c, 2, other, 1))) == [(PREVOTE, 2, other.id)]
 
 
+def test_point_4_a_restarted_node_can_show_why_it_is_locked() -> None:
+    """Found by the simulator: nobody else may have kept the prevotes of then."""
+    wire = Wire()
+    a, b, c, d = order(wire)
+    block = block_of(wire.cores[d], [put(1)], a)
+    wire.give(d, signed_proposal(a, 0, block))
+    for voter in (a, b, c):
+        wire.give(d, signed_vote(voter, PREVOTE, 0, block.id))
+    lock = next(e for e in wire.log[d] if isinstance(e, fx.WriteLock))
+    stored = [msg.decode(e.message) for e in wire.log[d] if isinstance(e, fx.WriteVote)]
+    signed = tuple(m for m in stored if isinstance(m, msg.Vote))
+    proof = tuple(v for v in map(msg.decode, lock.proof) if isinstance(v, msg.Vote))
+    core = wire.boot(d, Resume(CHAIN, signed=signed, lock=Lock(0, block.id, 0, block, proof),
+                               vote_from=(0, 0)))  # fmt: skip
+    wire.take(d, core.start(wire.time()))
+    answer = wire.give(d, msg.Ask(0, 0, False), source=c)
+    prevotes = {v.voter for v in sent(answer, msg.Vote) if v.kind == PREVOTE}
+    assert len(prevotes) >= 3
+
+
+def test_point_3_a_node_gets_its_own_old_votes_back() -> None:
+    """Found by the simulator: after losing its disk it needs them to see an old quorum."""
+    wire = Wire()
+    wire.submit("a", put(1))
+    own = signed_vote("b", PREVOTE, 0, NIL)
+    wire.give("a", own)
+    assert own in sent(wire.give("a", msg.Ask(0, 0, False), source="b"), msg.Vote)
+
+
 def order(wire: Wire) -> tuple[str, str, str, str]:
     """Proposers of rounds 0 to 3."""
     core = wire.cores["a"]

@@ -10,11 +10,11 @@ from typing import Any
 
 from swarm.errors import RemoteError
 from swarm.ledger.application import Application
-from swarm.ledger.block import PREVOTE, Certificate
+from swarm.ledger.block import Certificate
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
-from swarm.ledger.consensus.core import PROPOSE, Config, Core, Lock, Resume
-from swarm.ledger.consensus.tally import Evidence, Tally
+from swarm.ledger.consensus.core import Config, Core, Lock, Resume
+from swarm.ledger.consensus.tally import Evidence
 
 
 class QuorumMinusOne(Core):
@@ -145,13 +145,6 @@ class VotesWithEmptyStore(Core):
         )
 
 
-class NoSkip(Core):
-    """Line 55 is missing: rounds drift apart."""
-
-    def _line_55(self) -> bool:
-        return False
-
-
 class PrevotesAnything(Core):
     """A proposal is not checked."""
 
@@ -163,7 +156,3 @@ class PrevotesAnything(Core):
             super()._commit(block, certificate)
         except RemoteError:
             self._halt("SW3013", "an invalid block was decided")
-
-
-__all__ = [name for name, value in globals().items() if isinstance(value, type)]
-_unused = (PREVOTE, PROPOSE, Tally)

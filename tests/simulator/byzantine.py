@@ -2,7 +2,7 @@
 
 Both twins run the honest core on disks of their own, each talking to a random part of the others,
 so they vote twice, propose twice and know different things. The forger signs arbitrary votes with
-the liar's key, and makes up blocks with stuffed certificates.
+the liar's key, proposes blocks that break a rule, and makes up blocks with stuffed certificates.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ def plan(world: World) -> None:
         world.after(world.rng.uniform(0.1, world.profile.heal), lambda: _vote(world))
     for _ in range(3):
         world.after(world.rng.uniform(0.5, world.profile.heal), lambda: _forge(world))
+    for _ in range(world.rng.randint(0, 20)):
+        world.after(world.rng.uniform(0.1, world.profile.heal), lambda: _propose(world))
 
 
 def _vote(world: World) -> None:
@@ -41,6 +43,37 @@ def _vote(world: World) -> None:
     lie = msg.Vote(kind, bare.height, round_, block_id, liar, signature)
     for node in world.nodes:
         if node.honest and rng.random() < 0.5:
+            world.deliver(liar, node, lie)
+
+
+def _propose(world: World) -> None:
+    """A well-signed proposal of a bad block: another state, a replay, a transaction twice."""
+    rng = world.rng
+    (liar,) = world.liars
+    cores = [n.core for n in world.nodes if n.honest and n.core is not None]
+    if not cores:
+        return
+    core = rng.choice(cores)
+    round_ = next(r for r in range(max(0, core.round), 1000) if core._proposer(r) == liar)
+    fresh = world.ledger.put(80_000 + rng.randrange(1000))
+    old = rng.choice(sorted(world.judge.included) or [fresh])
+    state, txs = rng.choice(
+        [(b"s" * 32, [fresh]), (core.app.digest(), [old]), (core.app.digest(), [fresh, fresh])]
+    )
+    block = Block.make(
+        chain=world.ledger.chain,
+        height=core.height + 1,
+        previous=core._last_id,
+        state=state,
+        time_ms=0,
+        proposer=liar,
+        transactions=txs,
+    )
+    bare = msg.Proposal(block.height, round_, -1, block, liar, b"")
+    signature = world.sign(world.ledger.key(liar), bare.signed_bytes(world.ledger.chain))
+    lie = msg.Proposal(block.height, round_, -1, block, liar, signature)
+    for node in world.nodes:
+        if node.honest and rng.random() < 0.8:
             world.deliver(liar, node, lie)
 
 
