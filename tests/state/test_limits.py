@@ -20,6 +20,7 @@ from swarm.ledger.state import (
 from swarm.ledger.state import args as a
 from swarm.ledger.state.draft import MAX_VALIDATORS
 from swarm.ledger.state.machine import MAX_AHEAD
+from swarm.ledger.state.table import Table
 from swarm.ledger.state.transitions import Transition, Transitions
 from swarm.ledger.state.verdict import Refused
 from swarm.ledger.transaction import Transaction
@@ -468,3 +469,14 @@ def test_reading(world: World) -> None:
     assert world.state.fault_model == "byzantine"
     assert list(world.state.table("taskrunners")) == [DEFAULT_RUNNER]
     assert isinstance(world.state, State) and world.state.height == 0
+
+
+def test_tables_are_read_in_the_order_of_names() -> None:
+    names = [f"record-{number}" for number in range(600)]
+    table = Table().updated({name: {"x": 1} for name in reversed(names)})
+    shuffled = Table().updated({name: {"x": 1} for name in names[::2]})
+    shuffled = shuffled.updated({name: {"x": 1} for name in names[1::2]})
+    assert list(table) == list(shuffled) == sorted(names)
+    assert table.digest == shuffled.digest != Table().digest
+    assert table.updated(dict.fromkeys(names)).digest == Table().digest
+    assert table.updated({}) is table

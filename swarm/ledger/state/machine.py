@@ -293,7 +293,9 @@ def _explain(draft: Draft) -> None:
         found = draft.runner(name)
         if found is None:
             continue
-        sentence = waiting.of_runner(found, taskrunners.listening(draft, name))
+        # Looking through all nodes is left for when it matters: some hold many taskrunners.
+        present = taskrunners.listening(draft, name) if found["state"] == "ASSIGNED" else {}
+        sentence = waiting.of_runner(found, present)
         if sentence != found["waiting"]:
             runner = draft.edit_runner(name)
             assert runner is not None, "found above"
