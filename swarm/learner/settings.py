@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.errors import LocalError
-from swarm.learner.core import GRACE
+from swarm.learner.knowledge import GRACE
 from swarmlearning import link
 
 API_PORT = 30304

@@ -22,6 +22,7 @@ class Network:
     def __init__(self, tmp: Path) -> None:
         self._tmp = tmp
         self._ca = pki.authority(tmp, 1)
+        self._started = 0
         self.processes: list[subprocess.Popen[bytes]] = []
         self.api_port = free_port()
         env = {
@@ -42,7 +43,8 @@ class Network:
         self.watch = self.client.watch([f"contracts/{CONTRACT}"])
 
     def run(self, module: str, env: dict[str, str], name: str) -> subprocess.Popen[bytes]:
-        with (self._tmp / f"{name}.log").open("wb") as log:
+        path = Path(env.get("SWARM_LINK", str(self._tmp))) / f"{name}.log"
+        with path.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
                 env={**os.environ, **env},
@@ -54,12 +56,24 @@ class Network:
         return process
 
     def learner(self, number: int, **more: str) -> Sl:
-        return Sl(self, self._tmp, self._ca, number, more)
+        self._started += 1
+        return Sl(self, self._tmp / str(self._started), self._ca, number, more)
 
     def contract(self) -> dict[str, object]:
         record = self.watch.records[f"contracts/{CONTRACT}"]
         assert record is not None
         return record
+
+    def reset(self) -> None:
+        """Kill the learners and forget the training; the network node stays."""
+        for process in self.processes[1:]:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        del self.processes[1:]
+        verdict = self.client.submit("contract.reset", {"contract": CONTRACT})
+        self.watch.wait(lambda watch: watch.height >= verdict.height, BOUND)
 
     def close(self) -> None:
         self.client.close()
@@ -78,8 +92,8 @@ class Sl:
     ) -> None:
         self.name = f"sl-{number}"
         self.folder = tmp / self.name
-        self.folder.mkdir(exist_ok=True)
-        self.log = tmp / f"{self.name}.log"
+        self.folder.mkdir(parents=True)
+        self.log = self.folder / f"{self.name}.log"
         port = free_port()
         files = tmp / f"id-{number}"
         env = pki.environment(files, Role.SL, ca, name=str(number))

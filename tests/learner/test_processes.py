@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +17,17 @@ Arrays = dict[str, NDArray[np.float32]]
 MIB = 1 << 20
 
 
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    made = Network(tmp_path)
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    made = Network(tmp_path_factory.mktemp("network"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def network(node: Network) -> Iterator[Network]:
+    yield node
+    node.reset()
 
 
 def weights(value: float, size: int = 4 * MIB) -> Arrays:
@@ -165,5 +170,4 @@ def test_resident_memory_stays_below_the_bound(network: Network) -> None:
     late = network.learner(2)
     late.program.open()
     peaks = {sl.name: sl.memory() for sl in (*sls, late)}
-    print({name: peak // 1_000_000 for name, peak in peaks.items()})
     assert max(peaks.values()) < 60_000_000 + 2.2 * size, peaks

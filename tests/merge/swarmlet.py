@@ -28,6 +28,7 @@ class Node:
         self.identity = identity
         self.name = name
         self.vector = vector
+        self.ca: pki.Authority | None = None
         self.members: dict[str, str] = {}
         self.server = Server(identity, lambda contract, uid: self.members.get(uid))
         self.dialler = Dialler(identity)
@@ -92,10 +93,13 @@ class Node:
 
 def nodes(tmp: Path, vectors: Sequence[NDArray[np.float32]]) -> list[Node]:
     ca = pki.authority(tmp, 1)
-    return [
+    made = [
         Node(pki.identity(tmp / f"{i}", Role.SL, ca), f"sl-{i}", vector)
         for i, vector in enumerate(vectors)
     ]
+    for node in made:
+        node.ca = ca
+    return made
 
 
 def vectors(count: int, length: int, seed: int = 0) -> list[NDArray[np.float32]]:
