@@ -21,6 +21,7 @@ from libp2p.network.connection.raw_connection import RawConnection
 
 BUDGET = 256 * 1024  # bytes before the door opens; two certificate chains take a tenth of it
 READ = 65536
+READS = 256  # before the door opens: what is proposed byte by byte costs time, not bytes
 WAITING_PER_ADDRESS = 32
 WAITING_IN_ALL = 256
 
@@ -31,6 +32,7 @@ class Door(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped for us
     def __init__(self, stream: Any, on_settled: Callable[[], None] | None = None) -> None:
         self._stream = stream
         self._left: int | None = BUDGET
+        self._reads = READS
         self._on_settled = on_settled
 
     def open(self) -> None:
@@ -48,7 +50,8 @@ class Door(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped for us
         data: bytes = await self._stream.read(READ if n is None else min(n, READ))
         if self._left is not None:
             self._left -= len(data)
-            if self._left < 0:
+            self._reads -= 1
+            if self._left < 0 or self._reads < 0:
                 raise IOException("too much was sent before authentication")
         return data
 

@@ -220,5 +220,6 @@ def _reason(error: BaseException) -> tuple[str, str]:
             return "SW2013", str(seen)
         if isinstance(seen, OSError):
             last = ("SW2016", seen.strerror or str(seen))
-        seen = seen.__cause__ or seen.__context__
+        several: Sequence[BaseException] = getattr(seen, "exceptions", ())
+        seen = several[0] if several else seen.__cause__ or seen.__context__
     return last

@@ -1,9 +1,10 @@
 """Keeps one session with each known peer: dials, waits, dials again.
 
 One task for each peer of the address book. While a session is up, the task sleeps. Without one it
-dials the peer's addresses in turn; after a round of failures it waits, twice as long each time up
-to MAX_PAUSE, give or take a third, so that a whole network that restarts does not dial in step. A
-new address, or the peer's own attempt to reach us, ends the wait.
+dials the peer's addresses in turn; after a round of failures, or a session that did not last, it
+waits, twice as long each time up to MAX_PAUSE, give or take a third, so that a whole network that
+restarts does not dial in step. A new address, or the peer's own success in reaching us, ends the
+wait.
 
 When both sides dial at once, one connection too many comes about. The one with the smaller peer id
 therefore goes first, and `mesh` settles what happens nevertheless.
@@ -124,9 +125,11 @@ class Keeper:
                 began = trio.current_time()
                 while kept.up:
                     await self._pause(kept, float("inf"))
+                kept.failure = ""
                 if trio.current_time() - began > STABLE:
                     backoff.reset()
-                kept.failure = ""
+                else:
+                    await self._pause(kept, backoff.next())
                 if self._own_id > peer_id:
                     await self._pause(kept, self._rng.uniform(*LAST_COMES_AFTER))
             elif self._forgotten(peer_id, kept):

@@ -112,8 +112,8 @@ class TlsPipe(EncryptedMsgReadWriter):  # type: ignore[misc]
         """Decrypted bytes, as they come; b"" at the end. Raises ConnectionClosedError."""
         try:
             return await self.run(lambda: self.tls.read(_CHUNK))
-        except ssl.SSLZeroReturnError:
-            return b""
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""  # with a goodbye or without: frames have their lengths
         except ssl.SSLError as error:
             raise ConnectionClosedError(f"TLS: {error.reason or error}", transport="tcp") from error
 
