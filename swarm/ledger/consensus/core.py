@@ -213,8 +213,7 @@ class Core:
         As many of the highest claims are left out as may be lies.
         """
         claims = sorted(self.sync.heights.values(), reverse=True)
-        lies = q.one_honest(len(self._tally.keys), self.app.fault_model) - 1
-        return bool(claims) and self.app.height >= claims[min(lies, len(claims) - 1)]
+        return bool(claims) and self.app.height >= claims[min(self._honest, len(claims)) - 1]
 
     def pending(self) -> Pending | None:
         """What the height in progress waits for; None when it is idle."""
@@ -332,6 +331,7 @@ class Core:
         validators = self.app.validators()
         keys = {validator.uid: validator.public_key_der for validator in validators}
         self._tally = Tally(keys, q.quorum(len(keys), self.app.fault_model))
+        self._honest = q.one_honest(len(keys), self.app.fault_model)
         self.step = IDLE
         self._round = 0
         self._began = self._now.seconds
@@ -381,8 +381,7 @@ class Core:
 
     def _line_55(self) -> bool:
         """Messages of f + 1 validators from a later round: join them."""
-        honest = q.one_honest(len(self._tally.keys), self.app.fault_model)
-        round_ = self._tally.skip_to(-1 if self.step == IDLE else self._round, honest)
+        round_ = self._tally.skip_to(-1 if self.step == IDLE else self._round, self._honest)
         if round_ is None:
             return False
         self._start_round(round_)

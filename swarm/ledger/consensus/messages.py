@@ -7,6 +7,7 @@ wrong ones cost a little work and change nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from swarm.errors import RemoteError
 from swarm.ledger import codec
@@ -32,8 +33,18 @@ MAX_BLOCKS = 200
 BLOCKS_BYTES = 900 * 1024  # a batch stops growing here
 
 
+class _Encodable:
+    """Keeps its bytes: a message is written, sent and passed on with the same ones."""
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Bytes for the wire and for the write-ahead log."""
+        assert isinstance(self, Message), "all messages are listed there"
+        return _encode(self)
+
+
 @dataclass(frozen=True)
-class Vote:
+class Vote(_Encodable):
     """Prevote or precommit (`kind`) of `voter` for `block_id`, or for nothing (`NIL`)."""
 
     kind: int
@@ -48,7 +59,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(_Encodable):
     """`voter` proposes `block`; `valid_round` is where a quorum prevoted it before, or -1."""
 
     height: int
@@ -63,14 +74,14 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Transactions:
+class Transactions(_Encodable):
     """Transactions that wait for inclusion."""
 
     items: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class Ask:
+class Ask(_Encodable):
     """Where do you stand? I have committed `height` and am in `round` (-1: none) of the next.
 
     `wants_block`: I lack the proposal of that round; sent to one neighbour at a time, as proposals
@@ -83,7 +94,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(_Encodable):
     """I have committed `height`.
 
     `reach`: the last height in which I signed a precommit or that I committed; -1 while I may not
@@ -97,14 +108,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Fetch:
+class Fetch(_Encodable):
     """Give me the blocks after `height`."""
 
     height: int
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(_Encodable):
     """Encoded blocks and certificates, in order."""
 
     items: tuple[tuple[bytes, bytes], ...]
@@ -116,7 +127,10 @@ Signed = Vote | Proposal
 
 def encode(message: Message) -> bytes:
     """Bytes for the wire and for the write-ahead log."""
-    m = message
+    return message.encoded
+
+
+def _encode(m: Message) -> bytes:
     if isinstance(m, Vote):
         return codec.encode(["vote", m.kind, m.height, m.round, m.block_id, m.voter, m.signature])
     if isinstance(m, Proposal):

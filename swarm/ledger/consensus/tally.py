@@ -126,10 +126,8 @@ class Tally:
 
     def skip_to(self, present: int, honest: int) -> int | None:
         """Line 55: a round beyond `present` that at least `honest` validators have reached."""
-        rounds = sorted(self.highest.values(), reverse=True)
-        if len(rounds) >= honest and rounds[honest - 1] > present:
-            return rounds[honest - 1]
-        return None
+        beyond = sorted(round_ for round_ in self.highest.values() if round_ > present)
+        return beyond[-honest] if len(beyond) >= honest else None
 
     def messages(self, rounds: set[int]) -> Iterator[Vote]:
         """All votes of some rounds, for passing on."""
