@@ -30,6 +30,7 @@ from swarm.api.client import ApiClient
 from swarm.errors import SwarmFault
 from swarm.identity import Identity
 
+LAST_LINES = 3  # of each ML program's log
 TAG = "demo-"  # begins the name of every node of the demonstration
 console = Console(highlight=False, soft_wrap=True)
 
@@ -205,10 +206,12 @@ class Observer:
                     )
 
     def show_last_lines(self) -> None:
-        """Each ML program's last log line, as its operator reported it."""
+        """The end of each ML program's log, as its operator reported it to the ledger."""
         for name, text in sorted(self._texts.items()):
-            self._say(f"last line of {name}:")
-            self._say.quote(text)
+            lines = [line for line in text.splitlines() if line.strip()]
+            self._say(f"last log lines of {name}:")
+            for line in lines[-LAST_LINES:]:
+                self._say.quote(line)
 
 
 def _seconds(entry: dict[str, Any]) -> float:

@@ -454,7 +454,7 @@ def _after_success(
     if sl_failed:
         return Outcome(False, _ended("SL", sl), plan.sl)
     if sl.state is RunState.EXITED:
-        return Outcome(True, "training finished")
+        return Outcome(True, "training finished", plan.ml)
     if waited >= SL_LEAVES:
         text = "the ML program ended with exit code 0 before it took part in the training"
         return Outcome(False, text, plan.ml)

@@ -113,7 +113,7 @@ def test_a_task_from_assignment_to_the_end_and_reset() -> None:
     assert operator.step(PairObserved(OP, 0, UP, exited(0)), 2.0) == [], "the SL says good-bye"
     effects = operator.step(PairObserved(OP, 0, exited(0), exited(0)), 2.5)
     assert others(effects) == [
-        Report(OP, PAIR.name, 0, "COMPLETE", "training finished"),
+        Report(OP, PAIR.name, 0, "COMPLETE", "training finished", PAIR.ml),
         StopPair(OP, 0),
         Report(OP, "", 0, "COMPLETE", "all 1 pairs completed"),
     ]
