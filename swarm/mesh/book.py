@@ -137,6 +137,7 @@ class AddressBook:
 def clean(addresses: Iterable[Any]) -> tuple[str, ...]:
     """Those of the values that are addresses which can be dialled, at most MAX_ADDRESSES."""
     good = (a for a in addresses if isinstance(a, str) and _ADDRESS.fullmatch(a))
+    good = (a for a in good if a.split("/")[2] not in ("0.0.0.0", "::"))  # noqa: S104
     return tuple(dict.fromkeys(a for a in good if int(a.rpartition("/")[2]) in range(1, 65536)))[
         :MAX_ADDRESSES
     ]

@@ -134,7 +134,7 @@ class Mesh:
     async def _run_host(self, on_start: Callable[[], None]) -> None:
         async with self._host.running(self._listen) as listening:
             self._listen = (self._listen[0], int(listening[0].rpartition("/")[2]))
-            self.addresses = clean(self._announce) or tuple(listening)
+            self.addresses = clean(self._announce) or clean(listening)
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery

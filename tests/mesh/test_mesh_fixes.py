@@ -123,6 +123,24 @@ def test_all_addresses_can_be_dialled_by_name_too() -> None:
     trio.run(main)
 
 
+def test_ipv6_works_as_well() -> None:
+    """libp2p does not know the remote address of an IPv6 connection."""
+
+    async def main() -> None:
+        server, client = a_host(), a_host("b")
+        try:
+            async with server.running(("::1", 0)) as addresses, client.running(LOCAL):
+                assert addresses[0].startswith("/ip6/::1/tcp/")
+                wire = await client.dial(server.peer_id, addresses[0])
+                assert await wire.read() == b"welcome"
+                assert not server.door.waiting
+                await wire.close()
+        except LocalError as error:
+            pytest.skip(f"no IPv6 on this machine: {error.cause}")
+
+    trio.run(main)
+
+
 def test_the_listener_is_closed_at_the_end() -> None:
     """Unfixed, the port goes on accepting."""
 

@@ -218,7 +218,8 @@ def test_only_addresses_that_can_be_dialled() -> None:
     bad: list[Any] = [
         None, 5, "", "127.0.0.1:1", "/ip4/1.2.3.4/udp/5/quic-v1", "/ip4/1.2.3.4/tcp/0",
         "/ip4/1.2.3.4/tcp/70000", "/ip4/1.2.3.4/tcp/1/ws", "/ip4/1.2.3.4/tcp/1/p2p-circuit",
-        "/unix/etc", "/dns4/" + "x" * 300 + "/tcp/1", "/ip4/1 2/tcp/1", f"{ADDRESS}\n",
+        "/unix/etc", "/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1",
+        "/dns4/" + "x" * 300 + "/tcp/1", "/ip4/1 2/tcp/1", f"{ADDRESS}\n",
     ]  # fmt: skip
     good = ["/dns4/sn1/tcp/30303", "/ip6/2001:db8::1/tcp/1", ADDRESS]
     assert clean([*bad, *good, *good]) == tuple(good)
