@@ -18,7 +18,6 @@ more are rounded to float64's precision.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,8 +82,8 @@ class WeightedMean:
         self._layout = layout
         self.contributors = contributors(weights)
         total = sum(weights) or len(weights)
-        parts = [Fraction(weights[i] if any(weights) else 1, total) for i in self.contributors]
-        self._shares = [float(part) for part in parts]
+        # Division of integers is correctly rounded, so everybody computes the same shares.
+        self._shares = [(weights[i] if any(weights) else 1) / total for i in self.contributors]
         self._acc32 = np.empty(PIECE, np.float32)
         self._tmp32 = np.empty(PIECE, np.float32)
         self._acc64 = np.empty(PIECE // 2, np.float64)

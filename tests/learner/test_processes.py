@@ -113,7 +113,7 @@ def test_below_min_peers_all_wait_say_for_whom_and_go_on_when_it_returns(
     sls[1].kill()
     sls[0].program.send_sync(weights(3))
     sls[0].program.hear("gone: sl-1")
-    assert "gone: sl-1" in str(network.contract()["waiting"])
+    assert network.watch.wait(lambda w: "gone: sl-1" in str(network.contract()["waiting"]), 30)
     assert "gone: sl-1" in sls[0].log.read_text()
     again = network.learner(1)
     opened_again = again.program.open()
