@@ -131,7 +131,7 @@ def test_point_3_rule_2_when_everybody_is_needed() -> None:
     assert memory.vote_from("a", 4, pair, 2) is None
     memory.hear("b", Answer(5, 5, 3))
     assert memory.vote_from("a", 4, pair, 2) is None, "the other is ahead"
-    assert memory.vote_from("a", 5, pair, 2) == (6, 4), "a round after the last one seen"
+    assert memory.vote_from("a", 5, pair, 2) == (6, 5), "beyond where the former self can have been"
     assert Amnesia().vote_from("a", 0, ("a",), 1) is None, "the only one cannot ask anybody"
 
 
@@ -225,6 +225,24 @@ def test_point_4_a_restarted_node_can_show_why_it_is_locked() -> None:
     answer = wire.give(d, msg.Ask(0, 0, False), source=c)
     prevotes = {v.voter for v in sent(answer, msg.Vote) if v.kind == PREVOTE}
     assert len(prevotes) >= 3
+
+
+def test_point_3_a_node_votes_in_the_round_that_it_watched_in_silence() -> None:
+    """Found by the simulator: all others waited for its vote, and no time-out could help them."""
+    wire = Wire(("a", "b"))
+    first = wire.cores["a"]._proposer(0)
+    other = "a" if first == "b" else "b"
+    core = wire.boot(other, Resume(CHAIN))
+    wire.take(other, core.start(wire.time()))
+    wire.cut = lambda x, y, m: isinstance(m, Answer)
+    wire.submit(first, put(1))
+    wire.flow()
+    assert core.step != core_module.IDLE and not votes(wire.log[other])
+    wire.give(other, Answer(0, 0, 0), source=first)
+    assert core.round == 2
+    assert votes(wire.fire(other, "propose")) == [(PREVOTE, 2, NIL)]
+    wire.flow()
+    assert wire.cores[first].round == 2, "which the other one joins"
 
 
 def test_point_3_a_node_gets_its_own_old_votes_back() -> None:

@@ -33,8 +33,21 @@ def test_the_same_seed_is_the_same_world() -> None:
     ]
 
 
+SHRINKING = Profile(
+    observers=1, loss=0.05, delay=0.6, partitions=3, crashes=1, crash_in_step=0.01, lost_disks=1,
+    joins=1, leaves=1, transactions=4,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [32, 35])
+def test_a_lost_disk_while_the_validators_become_so_few_that_all_are_needed(seed: int) -> None:
+    """Found in random worlds: the returned node had taken the round's steps in silence."""
+    World(seed, SHRINKING).run()
+
+
 # Which profile shows a mistake soonest was found by trying; all show in random profiles as well.
 LOSSY = Profile(byzantine=True, loss=0.1, delay=0.15, transactions=30, partitions=3)
+DEEP = Profile(byzantine=True, loss=0.2, delay=0.3, transactions=20, partitions=3)
 STORMY = Profile(loss=0.3, delay=0.6, transactions=6, crashes=3)
 LIAR = Profile(byzantine=True, loss=0.2, delay=0.3, transactions=8)
 
@@ -49,6 +62,7 @@ LIAR = Profile(byzantine=True, loss=0.2, delay=0.3, transactions=8)
         (bugs.NoRepair, None, 0, "no progress"),
         (bugs.NeverAgain, STORMY, 8, "no progress"),
         (bugs.FirstVoteOnly, LIAR, 30, "no progress"),
+        (bugs.Faithless, DEEP, 91, "is certified, but|two blocks"),
         (bugs.Impatient, Profile(delay=1.5, transactions=5), 26, "no progress"),
         (bugs.PrevotesAnything, LIAR, 0, "invalid block|different state"),
         (

@@ -701,7 +701,9 @@ class Core:
         if not self.sync.allow(source, self._now.seconds):
             return
         self._out.append(
-            fx.Send(msg.Answer(self.app.height, self._own_reach(), self._seen(source)), source)
+            fx.Send(
+                msg.Answer(self.app.height, self._own_reach(), self._last_round(source)), source
+            )
         )
         if message.height > self.app.height:
             self.sync.hear(source, msg.Answer(message.height, -1, -1))
@@ -712,8 +714,9 @@ class Core:
     def _own_reach(self) -> int:
         return -1 if self.vote_from is None else self._reach
 
-    def _seen(self, uid: str) -> int:
-        return self._tally.highest.get(uid, -1)
+    def _last_round(self, uid: str) -> int:
+        own = max((round_ for round_, _ in self._signed), default=-1)
+        return max(own, self._tally.highest.get(uid, -1))
 
     def _repeat_for(self, source: str, ask: msg.Ask) -> None:
         """Pass on what is held of the height that the asking node is in."""
@@ -745,9 +748,10 @@ class Core:
         )
         if self.vote_from is not None:
             self._out.append(fx.WriteVoting(*self.vote_from))
-            height, round_ = self.vote_from
-            if height == self.app.height + 1 and self.step != IDLE and self._round < round_:
-                self._start_round(round_)
+            if self.vote_from[0] == self.app.height + 1 and self.step != IDLE:
+                # The steps so far were taken in silence; others may wait for these very votes.
+                self._once.clear()
+                self._start_round(self._round)
 
     def _fetch(self) -> None:
         source = self.sync.next_source(self.app.height, self._now.seconds)

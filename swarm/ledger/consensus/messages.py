@@ -98,13 +98,13 @@ class Answer(_Encodable):
     """I have committed `height`.
 
     `reach`: the last height in which I signed a precommit or that I committed; -1 while I may not
-    vote myself. `seen_round`: the last round of height + 1 in which I hold something that you
-    signed; -1 for none. Both serve a node that lost its store (`amnesia.py`).
+    vote myself. `last_round`: the last round of height + 1 in which I signed anything or hold
+    something that you signed; -1 for none. Both serve a node that lost its store (`amnesia.py`).
     """
 
     height: int
     reach: int
-    seen_round: int
+    last_round: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _encode(m: Message) -> bytes:
     if isinstance(m, Ask):
         return codec.encode(["ask", m.height, m.round, m.wants_block])
     if isinstance(m, Answer):
-        return codec.encode(["answer", m.height, m.reach, m.seen_round])
+        return codec.encode(["answer", m.height, m.reach, m.last_round])
     if isinstance(m, Fetch):
         return codec.encode(["fetch", m.height])
     return codec.encode(["blocks", [list(item) for item in m.items]])
