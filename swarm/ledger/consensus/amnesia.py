@@ -13,11 +13,11 @@ existed before they answered: it would share an honest validator with those q, w
 So the former self had not committed H + 1, and signed at heights up to H + 1 only. Vote from H + 2.
 
 **Rule 2.** All n validators are needed (q = n ≥ 2, so none may fail or lie, and rule 1 cannot
-apply). All others answered, all have committed exactly H, and the last round of H + 1 in which any
-of them signed, or holds something of ours, is r (-1 for none). Whatever H + 1 was decided to be, all
-of them precommitted it and hold the lock, so nothing else can be decided. The former self was in
-round r + 1 at most: it got there by precommits of all for the round before, or by a message from
-there (line 55), or began with round 0. Vote from round r + 2 of H + 1.
+apply). All others answered, all have committed exactly H, and the last round of H + 1 in which
+any of them signed, or holds something of ours, is r (-1 for none). Whatever H + 1 was decided to
+be, all of them precommitted it and hold the lock, so nothing else can be decided. The former self
+was in round r + 1 at most: it got there by precommits of all for the round before, or by a message
+from there (line 55), or began with round 0. Vote from round r + 2 of H + 1.
 
 A newcomer passes rule 1 before it enrolls, so it votes from the height that its enrollment takes
 effect at. What remains impossible: the only validator has lost its store.
