@@ -20,6 +20,8 @@ import gc
 import json
 import multiprocessing as mp
 import shutil
+import signal
+import socket
 import statistics
 import sys
 import tempfile
@@ -59,14 +61,10 @@ class Limit:
 
     def __init__(self, identity: Identity, index: int, vector: np.ndarray[Any, Any]) -> None:
         self.identity, self.index, self.vector = identity, index, vector
-        import socket
-
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
 
     def connect(self, ports: list[int]) -> None:
-        import socket
-
         count = len(ports)
         self.edges = [i * len(self.vector) // count for i in range(count + 1)]
         self.incoming: dict[int, Any] = {}
@@ -378,6 +376,8 @@ def main() -> None:
         "--what", nargs="+", choices=["exchange", "round"], default=["exchange", "round"]
     )
     args = parser.parse_args()
+    # Ended from outside, it still removes its files and processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for megabytes in args.sizes:
         for count in args.n:
             compare(int(megabytes * 1e6) // 64 * 64, count, args.rounds, args.what)
