@@ -261,6 +261,7 @@ def test_nodes_join_at_the_same_time(tmp_path: Path) -> None:
 
             for site in fresh:
                 nursery.start_soon(partial(join, site))
+        await swarm.at(max(site.replica.state.height for site in swarm.sites))
         assert len(fresh[0].replica.state.validators()) == 4
         await fresh[0].task()
 
