@@ -72,6 +72,7 @@ SN_OPTIONS = (
     Option(("sn-api-service",), "name[:port] of this node's API behind a reverse proxy"),
     Option(("sn-p2p-port",), f"peer-to-peer port to publish (default {P2P_PORT})"),
     Option(("sn-p2p-service",), "name[:port] of this node's peer-to-peer port behind a proxy"),
+    Option(("fault-model",), "with --sentinel: byzantine (default), or crash; stays for ever"),
 )
 SL_OPTIONS = (
     Option(("host-ip",), "address at which other learners reach this one"),
@@ -201,6 +202,7 @@ def sn(parsed: Arguments) -> Launch:
     _listen_locally(build)
     if sentinel:
         build.env["SN_I_AM_SENTINEL"] = "1"
+    _fault_model(build, sentinel)
     build.copy("sentinel-ip", "SENTINEL_NODE_IP")
     if (port := build.port("sentinel-api-port")) is not None:
         build.env["SENTINEL_API_SERVER_PORT"] = str(port)
@@ -216,6 +218,17 @@ def sn(parsed: Arguments) -> Launch:
         build.ports.append((p2p, P2P_PORT))
     build.service("sn-p2p-service", "SN_ETH_P2P_SERVICE", P2P_PORT)
     return build.launch()
+
+
+def _fault_model(build: _Builder, sentinel: bool) -> None:
+    model = build.get("fault-model")
+    if model is None:
+        return
+    if model not in ("byzantine", "crash"):
+        raise UsageError(f"--fault-model: byzantine or crash expected, not {model}")
+    if not sentinel:
+        raise UsageError("--fault-model: only the founder of a network chooses it (--sentinel)")
+    build.env["SWARM_FAULT_MODEL"] = model
 
 
 def sl(parsed: Arguments, find_network_node: Callable[[str, str], str]) -> Launch:

@@ -322,3 +322,25 @@ def test_help_names_every_option(docker: FakeDocker, capsys: pytest.CaptureFixtu
         assert run(["--help"]) == 0
     assert "--profile-file-name" in capsys.readouterr().out
     assert docker.calls("container") == []
+
+
+def test_the_founder_chooses_the_fault_model(docker: FakeDocker) -> None:
+    assert cli.run_sn(["-d", *SN, "--fault-model=crash"]) == 0
+    assert "--env=SWARM_FAULT_MODEL=crash" in docker.created()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ([*SN, "--fault-model=raft"], "--fault-model: byzantine or crash expected, not raft"),
+        (
+            ["--host-ip=1.1.1.1", "--sentinel-ip=2.2.2.2", "--fault-model=crash"],
+            "--fault-model: only the founder of a network chooses it (--sentinel)",
+        ),
+    ],
+)
+def test_a_fault_model_that_cannot_be(
+    docker: FakeDocker, flags: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_sn(["-d", *flags]) == 1
+    assert complaint in capsys.readouterr().err
