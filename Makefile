@@ -54,7 +54,7 @@ bench: bench-ledger bench-mesh bench-merge
 bench-ledger bench-mesh bench-merge: bench-%: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_$*.py
 
-image: $(VENV)/.node wheel
+image: $(VENV)/.node
 	image/build
 
 wheel: $(VENV)/.node

@@ -35,8 +35,7 @@ class DockerHosts:
     def __enter__(self) -> list[Host]:
         if not docker("version", "--format", "{{.Server.Version}}", check=False):
             raise StepFailed("no Docker engine answers; start one, or use RUNTIME=process")
-        _script(REPOSITORY / "scripts" / "wheel")
-        _script(REPOSITORY / "image" / "build")
+        _build()
         self._remove()
         try:
             self._fill_volume()
@@ -82,7 +81,8 @@ class DockerHosts:
         docker("volume", "rm", self._tag + VOLUME, check=False)
 
 
-def _script(path: Path) -> None:
-    process = subprocess.run([str(path)], cwd=REPOSITORY, check=False)
-    if process.returncode:
-        raise StepFailed(f"{path} ended with status {process.returncode}")
+def _build() -> None:
+    """The image of all nodes, and on the way the library's wheel."""
+    build = REPOSITORY / "image" / "build"
+    if status := subprocess.run([str(build)], cwd=REPOSITORY, check=False).returncode:
+        raise StepFailed(f"{build} ended with status {status}")
