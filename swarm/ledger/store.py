@@ -25,7 +25,7 @@ from swarm.ledger.application import Application, Outcome, Row
 from swarm.ledger.block import Block, Certificate, Verify
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
-from swarm.ledger.consensus.core import Lock, Resume
+from swarm.ledger.consensus.algorithm import Lock, Resume
 from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.state.verdict import Verdict
 

@@ -1,211 +1,51 @@
-"""The consensus core: Tendermint as a pure state machine.
+"""The consensus core: events and the time in, effects out.
 
-Source: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus", arXiv:1807.04938,
-Algorithm 1. Rules below carry that algorithm's line numbers.
-
-Theory of operation
--------------------
-
-Two rules about this file:
-
-1. Everything that decides is here, and nothing else is: no clock, socket, disk, thread or random
-   number. Events and the time come in, a list of effects (`effects.py`) goes out. The same events
-   always give the same effects, so a simulator can run years of bad luck.
-2. It does not know what it orders. The `Application` says what may be included, who votes, and what
-   the state is afterwards.
-
-Events are `start`, `submit`, `receive`, `timeout` and `peer_up`. Each one records what it brings
-and then runs the rules (`_rule`) until none applies. A step commits at most one block through
-votes; the next height begins in a step of its own (the timer "again"), so neither the call stack
-nor the time that a step takes grows with the backlog.
-
-A height goes through rounds, a round through steps:
-
-    IDLE ── work waits, or a peer has begun ──> PROPOSE ──> PREVOTE ──> PRECOMMIT ─┬─> next height
-                                                  ^                               │
-                                                  └───────── next round <──────────┘
-
-- PROPOSE: the round's proposer sends a block; everybody prevotes for it, or for nothing.
-- PREVOTE: a quorum of prevotes for one block makes a node lock it and precommit.
-- PRECOMMIT: a quorum of precommits for one block, of any round, decides.
-
-Why it is safe: a node that precommitted a block is locked on it and prevotes for another one only
-when shown a quorum of prevotes from a later round than its lock's. Any two quorums share an honest
-node (or, under the crash rule, any node), so two different blocks cannot both be decided.
-
-Why it goes on: time-outs grow with the round; a node that sees others ahead joins them (line 55);
-and a block that got a quorum of prevotes is the one that later proposers propose again.
-
-What is added to the paper:
-
-- *No empty blocks.* A height stays IDLE until a transaction that can be included waits here, or a
-  validator's signed message for the height arrives.
-- *A sticky, rotating proposer* (`quorum.proposer`), a function of the chain alone.
-- *Memory.* `_sign` is the only place that signs. It signs one value for each (height, round, kind),
-  and has it written before it is sent; asked again, it returns what is stored. Locks are written
-  with the vote that they belong to.
-- *An empty store does not vote* until `amnesia.py` can show that this is safe.
-- *Evidence.* Two values signed for one step are kept as proof and counted both (`tally.py`). Under
-  the crash rule they mean that safety is gone: the core halts.
-- *Repair.* When nothing has moved for a tick, own messages are sent again and neighbours are asked;
-  they pass on what they hold of others, or the blocks that were missed. Blocks come with
-  certificates, checked against the validators of their height.
-- *Bounds* on everything that grows by what others send.
+`algorithm.py` has the theory of operation and the rules; here is everything between the rules and
+the outside: events, what neighbours say and ask, blocks that were missed, and repetition of what
+was lost. The same two rules hold for this file.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from swarm.errors import RemoteError
 from swarm.ledger.application import Application
-from swarm.ledger.block import (
-    MAX_BLOCK,
-    MAX_BLOCK_TRANSACTIONS,
-    NIL,
-    PRECOMMIT,
-    PREVOTE,
-    Block,
-    Certificate,
-    Verify,
-)
+from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
-from swarm.ledger.consensus import quorum as q
-from swarm.ledger.consensus.amnesia import Amnesia
+from swarm.ledger.consensus.algorithm import (
+    IDLE,
+    PROPOSE,
+    Algorithm,
+    Config,
+    Lock,
+    Now,
+    Pending,
+    Resume,
+)
 from swarm.ledger.consensus.sync import Sync
-from swarm.ledger.consensus.tally import Tally
-from swarm.ledger.genesis import CRASH, Timing
-from swarm.ledger.mempool import Mempool
-from swarm.ledger.state.verdict import Header
+from swarm.ledger.genesis import CRASH
 
-IDLE = -1
-PROPOSE = 0  # PREVOTE is 1 and PRECOMMIT is 2: steps and kinds of messages share their numbers
-STEPS = {IDLE: "idle", PROPOSE: "propose", PREVOTE: "prevote", PRECOMMIT: "precommit"}
+__all__ = ["IDLE", "PROPOSE", "Config", "Core", "Lock", "Now", "Pending", "Resume"]
 
 IDLE_TICK = 5.0  # seconds between questions to neighbours when nothing is to be done
 FUTURE_MESSAGES = 256  # of the next height, for each neighbour
 FUTURE_BYTES = 2 << 20
 RELAY_TRANSACTIONS = 50
 RELAY_BYTES = 256 * 1024
-SMOOTH_MS = 60_000  # a clock behind the last block's by less than this follows it
 
 
-class Now(NamedTuple):
-    """The time as the shell sees it."""
-
-    seconds: float  # monotonic, for rates
-    wall_ms: int  # Unix time, for display in blocks
-
-
-@dataclass(frozen=True)
-class Lock:
-    """The paper's lockedRound, id(lockedValue), validRound and validValue, and what proves it."""
-
-    locked_round: int = -1
-    locked_id: bytes = NIL
-    valid_round: int = -1
-    valid_block: Block | None = None
-    proof: tuple[msg.Vote, ...] = ()  # the prevotes of `valid_round`
-
-
-@dataclass(frozen=True)
-class Resume:
-    """What a store remembers, beside the application."""
-
-    last_id: bytes  # id of the last block; the chain id at the genesis
-    last_proposer: str = ""
-    last_time_ms: int = 0
-    signed: tuple[msg.Signed, ...] = ()  # own messages of the height in progress
-    lock: Lock = field(default_factory=Lock)
-    vote_from: tuple[int, int] | None = None  # None: the store is new, see `amnesia.py`
-
-
-@dataclass(frozen=True)
-class Config:
-    """Who this replica is, and its tools. `sign` must be deterministic or the store be used."""
-
-    uid: str
-    chain: bytes
-    timing: Timing
-    sign: Callable[[bytes], bytes]
-    verify: Verify
-
-
-class Pending(NamedTuple):
-    """Why a height is not decided yet."""
-
-    height: int
-    round: int
-    step: str
-    have: frozenset[str]
-    needed: int
-    since: float
-
-
-class Core:
-    """One replica's consensus. See the top of the file."""
-
-    _signed: dict[tuple[int, int], msg.Signed]  # by round and kind, of the height in progress
-    _once: set[tuple[int, int]]  # (line, round): rules with "for the first time"
-    _judged: dict[bytes, str]  # block id -> why it is not valid, or ""
+class Core(Algorithm):
+    """One replica's consensus."""
 
     def __init__(self, config: Config, app: Application, resume: Resume) -> None:
-        self.config = config
-        self.app = app
-        self.vote_from = resume.vote_from
-        self.halted: fx.Halt | None = None
-        self.mempool = Mempool()
+        super().__init__(config, app, resume)
         self.sync = Sync()
-        self.amnesia = Amnesia()
-        self.refusal = ""  # why the last proposal was not accepted
-        self._last_id = resume.last_id
-        self._last_proposer = resume.last_proposer
-        self._last_time_ms = resume.last_time_ms
         self._future: dict[str, deque[tuple[msg.Signed, int]]] = {}
-        self._out: list[fx.Effect] = []
-        self._now = Now(0.0, 0)
         self._tick = 0
         self._asked = 0
-        self._reach = -1
-        self._new_height()
-        self._lock = resume.lock
-        self._signed = {(m.round, _kind(m)): m for m in resume.signed}
-        self._reach = app.height + any(kind == PRECOMMIT for _, kind in self._signed)
-
-    # ------------------------------------------------------------------ what others may read
-
-    @property
-    def height(self) -> int:
-        """Height of the last committed block."""
-        return self.app.height
-
-    @property
-    def validators(self) -> tuple[str, ...]:
-        """Validators of the height in progress."""
-        return tuple(self._tally.keys)
-
-    @property
-    def quorum(self) -> int:
-        """Votes needed at the height in progress."""
-        return self._tally.quorum
-
-    @property
-    def round(self) -> int:
-        """Round in progress; -1 when idle."""
-        return -1 if self.step == IDLE else self._round
-
-    @property
-    def may_vote(self) -> bool:
-        """Whether this node is a validator that votes at the present height and round."""
-        return (
-            self.config.uid in self._tally.keys
-            and self.vote_from is not None
-            and (self.app.height + 1, self._round) >= self.vote_from
-        )
+        self._stalled = (-1, -1, -1)  # height, round and step at the last tick
 
     def caught_up(self) -> bool:
         """Whether this node has what its neighbours have, as far as it was told.
@@ -214,16 +54,6 @@ class Core:
         """
         claims = sorted(self.sync.heights.values(), reverse=True)
         return bool(claims) and self.app.height >= claims[min(self._honest, len(claims)) - 1]
-
-    def pending(self) -> Pending | None:
-        """What the height in progress waits for; None when it is idle."""
-        if self.step == IDLE:
-            return None
-        kind = max(self.step, PREVOTE)
-        have = frozenset(self._tally.voters(kind, self._round))
-        return Pending(
-            self.app.height + 1, self._round, STEPS[self.step], have, self.quorum, self._began
-        )
 
     # ------------------------------------------------------------------ events
 
@@ -307,8 +137,6 @@ class Core:
         self.sync.forget(uid)
         self._future.pop(uid, None)
 
-    # ------------------------------------------------------------------ steps
-
     def _begin(self, now: Now) -> None:
         self._now = now
         self._out = []
@@ -326,241 +154,6 @@ class Core:
             kept = (fx.WriteEvidence, fx.Halt)
             return [effect for effect in self._out if isinstance(effect, kept)]
         return self._out
-
-    def _new_height(self) -> None:
-        validators = self.app.validators()
-        keys = {validator.uid: validator.public_key_der for validator in validators}
-        self._tally = Tally(keys, q.quorum(len(keys), self.app.fault_model))
-        self._honest = q.one_honest(len(keys), self.app.fault_model)
-        self.step = IDLE
-        self._round = 0
-        self._began = self._now.seconds
-        self._stalled = (-1, -1, -1)
-        self._lock = Lock()
-        self._signed = {}
-        self._once = set()
-        self._judged = {}
-
-    def _rule(self) -> bool:
-        """Apply one rule of Algorithm 1; False when none applies."""
-        return (
-            self._line_49()
-            or self._line_55()
-            or self._leave_idle()
-            or (
-                self.step != IDLE
-                and (
-                    self._propose()
-                    or self._line_22()
-                    or self._line_28()
-                    or self._line_36()
-                    or self._line_44()
-                    or self._line_34()
-                    or self._line_47()
-                )
-            )
-        )
-
-    def _line_49(self) -> bool:
-        """Precommits of a quorum, in any round, for a valid block: decide it."""
-        for round_, block_id in self._tally.decided():
-            block = self._tally.block(block_id)
-            if block is None:
-                continue
-            if self._problem(block):
-                self._halt("SW3013", f"block {block.height} is certified, but {self.refusal}")
-                return False
-            votes = self._tally.votes_for(PRECOMMIT, round_, block_id)
-            signatures = tuple((vote.voter, vote.signature) for vote in votes)
-            self._commit(block, Certificate(block.height, round_, block_id, signatures))
-            self._out.append(
-                fx.StartTimer(0.0, fx.Timer("again", self.app.height + 1, 0)),
-            )
-            return True
-        return False
-
-    def _line_55(self) -> bool:
-        """Messages of f + 1 validators from a later round: join them."""
-        round_ = self._tally.skip_to(-1 if self.step == IDLE else self._round, self._honest)
-        if round_ is None:
-            return False
-        self._start_round(round_)
-        return True
-
-    def _leave_idle(self) -> bool:
-        """Begin round 0 (line 10) when there is work, not merely because there is a height."""
-        if self.step != IDLE or not (self._tally.highest or self._pick(1)):
-            return False
-        self._start_round(0)
-        return True
-
-    def _start_round(self, round_: int) -> None:
-        """Lines 11 to 21; the proposal itself is the next rule."""
-        if self.step == IDLE:
-            self._began = self._now.seconds
-        if self.vote_from is not None and self.vote_from[0] == self.app.height + 1:
-            # Rounds in which this node may have voted before it lost its store are not for it.
-            round_ = max(round_, self.vote_from[1])
-        self._round = round_
-        self.step = PROPOSE
-        self._tally.prune(round_, {self._lock.locked_round, self._lock.valid_round})
-        self._timer("propose")
-
-    def _proposer(self, round_: int) -> str:
-        uids = list(self._tally.keys)
-        rotate = self.config.timing.rotate_blocks
-        return q.proposer(uids, self._last_proposer, self.app.height + 1, round_, rotate)
-
-    def _propose(self) -> bool:
-        """Lines 14 to 19: the valid block if there is one, else what waits, when anything does."""
-        key = (self._round, PROPOSE)
-        if (
-            self.step != PROPOSE
-            or key in self._signed
-            or not self.may_vote
-            or self._proposer(self._round) != self.config.uid
-        ):
-            return False
-        block = self._lock.valid_block or self._new_block()
-        if block is None:
-            return False
-        height, valid_round = block.height, self._lock.valid_round
-
-        def make() -> msg.Signed:
-            message = msg.Proposal(height, self._round, valid_round, block, self.config.uid, b"")
-            return self._with_signature(message)
-
-        self._sign(PROPOSE, make)
-        return True
-
-    def _new_block(self) -> Block | None:
-        transactions = self._pick(MAX_BLOCK_TRANSACTIONS)
-        if not transactions:
-            return None
-        wall, last = self._now.wall_ms, self._last_time_ms
-        return Block.make(
-            chain=self.config.chain,
-            height=self.app.height + 1,
-            previous=self._last_id,
-            state=self.app.digest(),
-            time_ms=last if 0 < last - wall < SMOOTH_MS else wall,
-            proposer=self.config.uid,
-            transactions=transactions,
-        )
-
-    def _pick(self, count: int) -> list[bytes]:
-        chosen, refused = self.mempool.pick(self.app, count=count, size=MAX_BLOCK - 2048)
-        self._out.extend(fx.Dropped(tx_id, error) for tx_id, error in refused)
-        return chosen
-
-    def _line_22(self) -> bool:
-        """A first proposal: prevote for it unless locked on another block."""
-        proposals = self._tally.proposals.get(self._round, ())
-        if self.step != PROPOSE or not proposals or proposals[0].valid_round != -1:
-            return False
-        block = proposals[0].block
-        fresh = block.header.proposer == proposals[0].voter
-        free = self._lock.locked_round == -1 or self._lock.locked_id == block.id
-        self._vote(PREVOTE, block.id if fresh and free and not self._problem(block) else NIL)
-        return True
-
-    def _line_28(self) -> bool:
-        """A proposal that had a quorum of prevotes in an earlier round may undo an older lock."""
-        if self.step != PROPOSE:
-            return False
-        for proposal in self._tally.proposals.get(self._round, ()):
-            block, valid_round = proposal.block, proposal.valid_round
-            if valid_round < 0 or not self._tally.has_quorum(PREVOTE, valid_round, block.id):
-                continue
-            free = self._lock.locked_round <= valid_round or self._lock.locked_id == block.id
-            self._vote(PREVOTE, block.id if free and not self._problem(block) else NIL)
-            return True
-        return False
-
-    def _line_36(self) -> bool:
-        """Prevotes of a quorum for a valid block: lock it, precommit, remember it as valid."""
-        key = (36, self._round)
-        if self.step < PREVOTE or key in self._once:
-            return False
-        for proposal in self._tally.proposals.get(self._round, ()):
-            block = proposal.block
-            if not self._tally.has_quorum(PREVOTE, self._round, block.id) or self._problem(block):
-                continue
-            self._once.add(key)
-            locked = (self._lock.locked_round, self._lock.locked_id)
-            if self.step == PREVOTE:
-                locked = (self._round, block.id)
-            proof = tuple(self._tally.votes_for(PREVOTE, self._round, block.id))
-            self._lock = Lock(*locked, self._round, block, proof)
-            if self.may_vote:
-                raw = tuple(msg.encode(vote) for vote in proof)
-                self._out.append(
-                    fx.WriteLock(block.height, *locked, self._round, block.encoded, raw),
-                )
-            if self.step == PREVOTE:
-                self._vote(PRECOMMIT, block.id)
-            return True
-        return False
-
-    def _line_44(self) -> bool:
-        """Prevotes of a quorum for nothing: precommit nothing."""
-        if self.step != PREVOTE or not self._tally.has_quorum(PREVOTE, self._round, NIL):
-            return False
-        self._vote(PRECOMMIT, NIL)
-        return True
-
-    def _line_34(self) -> bool:
-        """Prevotes of a quorum, divided: wait a little for the rest."""
-        return self._wait_once(34, PREVOTE, "prevote") if self.step == PREVOTE else False
-
-    def _line_47(self) -> bool:
-        """Precommits of a quorum, divided: wait a little, then begin the next round."""
-        return self._wait_once(47, PRECOMMIT, "precommit")
-
-    def _wait_once(self, line: int, kind: int, timer: str) -> bool:
-        key = (line, self._round)
-        if key in self._once or not self._tally.has_any_quorum(kind, self._round):
-            return False
-        self._once.add(key)
-        self._timer(timer)
-        return True
-
-    # ------------------------------------------------------------------ signing
-
-    def _vote(self, kind: int, block_id: bytes) -> None:
-        """Prevote or precommit. Those that may not vote take the step in silence."""
-        self.step = kind
-        if not self.may_vote:
-            return
-
-        def make() -> msg.Signed:
-            height = self.app.height + 1
-            vote = msg.Vote(kind, height, self._round, block_id, self.config.uid, b"")
-            return self._with_signature(vote)
-
-        self._sign(kind, make)
-
-    def _with_signature(self, message: msg.Signed) -> msg.Signed:
-        signature = self.config.sign(message.signed_bytes(self.config.chain))
-        if isinstance(message, msg.Vote):
-            m = message
-            return msg.Vote(m.kind, m.height, m.round, m.block_id, m.voter, signature)
-        p = message
-        return msg.Proposal(p.height, p.round, p.valid_round, p.block, p.voter, signature)
-
-    def _sign(self, kind: int, make: Callable[[], msg.Signed]) -> None:
-        """The one place that signs: one value for each height, round and kind, written first."""
-        key = (self._round, kind)
-        message = self._signed.get(key)
-        if message is None:
-            message = self._signed[key] = make()
-            if kind == PRECOMMIT:
-                self._reach = message.height
-            self._out.append(
-                fx.WriteVote(message.height, self._round, kind, msg.encode(message)),
-            )
-        self._tally.add(message, self._round)
-        self._out.append(fx.Send(message))
 
     # ------------------------------------------------------------------ proposals and votes
 
@@ -606,56 +199,18 @@ class Core:
                 if self.halted is None:
                     self._on_signed(source, message)
 
-    def _problem(self, block: Block) -> str:
-        """Why `block` may not follow the last one; "" when it may. Judged once.
+    # ------------------------------------------------------------------ neighbours
 
-        A pure function of the chain: all honest nodes come to the same answer.
-        """
-        known = self._judged.get(block.id)
-        if known is None:
-            known = self._judged[block.id] = self._judge(block)
-        if known:
-            self.refusal = known
-        return known
-
-    def _judge(self, block: Block) -> str:
-        header = block.header
-        if header.chain != self.config.chain:
-            return "it belongs to another swarm"
-        if header.height != self.app.height + 1 or header.previous != self._last_id:
-            return "it does not follow the last block"
-        if header.state != self.app.digest():
-            return "it builds on a different state"
-        if header.proposer not in self._tally.keys:
-            return "its proposer is no validator"
-        seen = set()
-        for tx in block.transactions:
+    def _on_transactions(self, message: msg.Transactions) -> None:
+        for tx in message.items:
+            if self.mempool.holds(tx):
+                continue
             try:
-                ticket = self.app.check(tx)
-            except RemoteError as error:
-                return f"a transaction cannot be included: {error.cause}"
-            if ticket.id in seen:
-                return "a transaction comes twice"
-            seen.add(ticket.id)
-        return ""
-
-    # ------------------------------------------------------------------ decisions
-
-    def _commit(self, block: Block, certificate: Certificate) -> None:
-        """Apply a certified, valid block and turn to the next height."""
-        before = self.app
-        ids = tuple(before.check(tx).id for tx in block.transactions)
-        header = Header(block.height, block.header.time_ms, block.header.proposer)
-        self.app, outcome = before.apply(header, block.transactions)
-        self._out.append(fx.Commit(block, certificate, ids, before, self.app, outcome))
-        for tx_id in ids:
-            self.mempool.remove(tx_id)
-        self._last_id = block.id
-        self._last_proposer = block.header.proposer
-        self._last_time_ms = block.header.time_ms
-        self._reach = max(self._reach, block.height)
-        self._new_height()
-        self._resolve()
+                self.mempool.add(tx, self.app.check(tx))
+            except RemoteError:
+                # Included already, or not includable here yet, or its sender's share is full:
+                # all normal between nodes of different heights. Its client is told by its own node.
+                continue
 
     def _on_blocks(self, source: str, message: msg.Blocks) -> None:
         """Take certified blocks, each checked against the validators of its own height."""
@@ -683,19 +238,6 @@ class Core:
         if self.app.height > before:
             self._out.append(fx.StartTimer(0.0, fx.Timer("again", self.app.height + 1, 0)))
         self._fetch()
-
-    # ------------------------------------------------------------------ neighbours
-
-    def _on_transactions(self, message: msg.Transactions) -> None:
-        for tx in message.items:
-            if self.mempool.holds(tx):
-                continue
-            try:
-                self.mempool.add(tx, self.app.check(tx))
-            except RemoteError:
-                # Included already, or not includable here yet, or its sender's share is full:
-                # all normal between nodes of different heights. Its client is told by its own node.
-                continue
 
     def _on_ask(self, source: str, message: msg.Ask) -> None:
         if not self.sync.allow(source, self._now.seconds):
@@ -739,20 +281,6 @@ class Core:
             self._resolve()
         self._fetch()
 
-    def _resolve(self) -> None:
-        """Learn from when on a new store may vote."""
-        if self.vote_from is not None:
-            return
-        self.vote_from = self.amnesia.vote_from(
-            self.config.uid, self.app.height, self._tally.keys, self._tally.quorum
-        )
-        if self.vote_from is not None:
-            self._out.append(fx.WriteVoting(*self.vote_from))
-            if self.vote_from[0] == self.app.height + 1 and self.step != IDLE:
-                # The steps so far were taken in silence; others may wait for these very votes.
-                self._once.clear()
-                self._start_round(self._round)
-
     def _fetch(self) -> None:
         source = self.sync.next_source(self.app.height, self._now.seconds)
         if source is not None:
@@ -767,14 +295,10 @@ class Core:
             self._asked = self.app.height + 1
             self._ask(to=source)
 
-    # ------------------------------------------------------------------ time
+    def _blame(self, source: str, text: str) -> None:
+        self._out.append(fx.Blame(source, RemoteError("SW3005", text)))
 
-    def _timer(self, kind: str) -> None:
-        timing = self.config.timing
-        # Votes follow within one message delay; a proposal takes a whole block's transfer.
-        base = timing.base_ms if kind == "propose" else timing.base_ms / 2
-        delay = (base + timing.step_ms * self._round) / 1000
-        self._out.append(fx.StartTimer(delay, fx.Timer(kind, self.app.height + 1, self._round)))
+    # ------------------------------------------------------------------ time
 
     def _restart_tick(self) -> None:
         self._tick += 1
@@ -804,16 +328,3 @@ class Core:
     def _lacks_block(self) -> bool:
         undecided = any(self._tally.block(b) is None for _, b in self._tally.decided())
         return undecided or not self._tally.proposals.get(self._round)
-
-    # ------------------------------------------------------------------ trouble
-
-    def _blame(self, source: str, text: str) -> None:
-        self._out.append(fx.Blame(source, RemoteError("SW3005", text)))
-
-    def _halt(self, code: str, cause: str) -> None:
-        self.halted = fx.Halt(code, cause)
-        self._out.append(self.halted)
-
-
-def _kind(message: msg.Signed) -> int:
-    return message.kind if isinstance(message, msg.Vote) else PROPOSE

@@ -125,6 +125,11 @@ Message = Vote | Proposal | Transactions | Ask | Answer | Fetch | Blocks
 Signed = Vote | Proposal
 
 
+def kind_of(message: Signed) -> int:
+    """0 for a proposal, 1 for a prevote, 2 for a precommit."""
+    return message.kind if isinstance(message, Vote) else 0
+
+
 def encode(message: Message) -> bytes:
     """Bytes for the wire and for the write-ahead log."""
     return message.encoded
