@@ -17,19 +17,25 @@ SOURCES := swarm sentinel swop swci certs swarmlearning examples tests benchmark
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
+# pip's output goes to a log, and is shown when it fails.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check
+LOG := $(VENV)/install.log
+run = { $(1) >>$(LOG) 2>&1 || { tail -n 40 $(LOG); echo "failed: see $(LOG)"; exit 1; }; }
+
 # One stamp a set of extras, so that a changed pyproject.toml installs again and nothing else does.
 $(VENV)/.node: pyproject.toml scripts/system-packages
 	@scripts/system-packages $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,examples]'
+	@echo "installing into $(VENV); the first time takes a few minutes ($(LOG) tells what it does)"
+	@$(call run,$(PIP) --upgrade pip)
+	@$(call run,$(PIP) -e '.[node,tensorflow,examples]')
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.node
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[node,tensorflow,examples,test]'
+	@echo "installing what the tests need"
+	@$(call run,$(PIP) -e '.[node,tensorflow,examples,test]')
 	@# tf_keras names the GPU build of TensorFlow as a dependency; beside the CPU build it is enough alone.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tf_keras
+	@$(call run,$(PIP) --no-deps tf_keras)
 	@touch $@
 
 install: $(VENV)/.node
