@@ -18,6 +18,8 @@ help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 # pip's output goes to a log, and is shown when it fails.
+NODE := -e '.[node,tensorflow,examples]'
+TEST := -e '.[node,tensorflow,examples,test]'
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 LOG := $(VENV)/install.log
 run = { $(1) >>$(LOG) 2>&1 || { tail -n 40 $(LOG); echo "failed: see $(LOG)"; exit 1; }; }
@@ -28,12 +30,12 @@ $(VENV)/.node: pyproject.toml scripts/system-packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV); the first time takes a few minutes ($(LOG) tells what it does)"
 	@$(call run,$(PIP) --upgrade pip)
-	@$(call run,$(PIP) -e '.[node,tensorflow,examples]')
+	@$(call run,$(PIP) $(NODE))
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.node
 	@echo "installing what the tests need"
-	@$(call run,$(PIP) -e '.[node,tensorflow,examples,test]')
+	@$(call run,$(PIP) $(TEST))
 	@# tf_keras names the GPU build of TensorFlow as a dependency; beside the CPU build it is enough alone.
 	@$(call run,$(PIP) --no-deps tf_keras)
 	@touch $@
