@@ -39,7 +39,7 @@ MAX_INBOX_PEER = 1000
 STEP = 64  # messages that share one write
 FRAME = 1_000_000  # bytes of one cast; the mesh carries 1 MiB
 AUDIT_SLICE = 100  # old blocks checked at a time after the start
-COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer, or about waiting
+COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer
 
 
 class _Waiter:
@@ -180,6 +180,9 @@ class Replica:
                 task_status.started()
                 await self._serve()
                 nursery.cancel_scope.cancel()
+            # Raised out here, where no nursery wraps it in a group.
+            assert self._failure is not None, "nothing else ends _serve"
+            raise self._failure
         finally:
             stopped = self._failure or LocalError("SW3008", "this node is going down")
             self._failure = stopped
@@ -189,16 +192,14 @@ class Replica:
             self._store.close()
 
     async def _serve(self) -> None:
-        while True:
+        """Work until cancelled or until going on would be wrong."""
+        while self._failure is None:
             due = self._timers[0][0] if self._timers else float("inf")
             with trio.move_on_at(due):
                 await self._wake.wait()
             self._wake = trio.Event()
             self._step()
-            if self._failure is not None:
-                raise self._failure
             self._note_synced()
-            self._note_waiting()
             # Others get their turn even when messages never end.
             await trio.lowlevel.checkpoint()
 
@@ -358,24 +359,12 @@ class Replica:
         if alone or self._core.caught_up():
             self.synced.set()
 
-    def _note_waiting(self) -> None:
-        """Log what is waited for, when it lasts."""
-        pending = self._core.pending()
-        if pending is None or trio.current_time() - pending.since < COMPLAIN_EVERY:
-            return
-        if self._due("waiting"):
-            log.warning("%s", self.waiting())
-
     def _complain(self, source: str, error: SwarmFault) -> None:
-        if self._due(source):
-            log.warning("%s: %s", self._name(source), error)
-
-    def _due(self, what: str) -> bool:
-        """Whether a line about `what` may be logged now."""
+        """Log what a peer did wrong, now and then: it must not fill the log."""
         now = trio.current_time()
-        if now - self._complained.get(what, -COMPLAIN_EVERY) < COMPLAIN_EVERY:
-            return False
+        if now - self._complained.get(source, -COMPLAIN_EVERY) < COMPLAIN_EVERY:
+            return
         if len(self._complained) > 1000:
             self._complained.clear()
-        self._complained[what] = now
-        return True
+        self._complained[source] = now
+        log.warning("%s: %s", self._name(source), error)

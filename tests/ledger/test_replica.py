@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ import trio
 import trio.testing
 
 from swarm.errors import LocalError, RemoteError
+from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.messages import MAX_BLOCKS
 from swarm.ledger.replica import Replica
-from tests.ledger.net import Swarm, swarm
+from tests.ledger.net import Swarm, sign, swarm
 
 Test = Callable[[Swarm], Awaitable[None]]
 
@@ -223,7 +226,8 @@ def test_a_disk_that_cannot_be_written_stops_the_node(
             await site.task()
         assert caught.value.code == "SW3008"
         await site.ended.wait()
-        assert isinstance(site.error, BaseException)
+        assert isinstance(site.error, LocalError)
+        assert site.error.code == "SW3012"
         assert "no space left" in site.replica.waiting()
 
     run(tmp_path, test)
@@ -241,6 +245,47 @@ def test_a_directory_serves_one_process_and_one_swarm(tmp_path: Path) -> None:
         assert caught.value.code == "SW3010"
         assert Replica.genesis_of(tmp_path) is None
         assert Replica.genesis_of(a.directory) == swarm.genesis
+
+    run(tmp_path, test)
+
+
+def test_a_double_vote_stops_a_node_under_the_crash_rule(tmp_path: Path) -> None:
+    """The other node's key signs two values: its certificate runs twice."""
+
+    async def test(swarm: Swarm) -> None:
+        a, b = await swarm.grow(2)
+        core = b.replica._core
+        bare = [msg.Vote(1, core.height + 1, 0, bytes([n]) * 32, b.uid, b"") for n in (1, 2)]
+        votes = [
+            dataclasses.replace(v, signature=b.identity.sign(v.signed_bytes(core.config.chain)))
+            for v in bare
+        ]
+        swarm.net.nodes["sn-2"].cast("ledger", [msg.encode(vote) for vote in votes])
+        await a.ended.wait()
+        assert isinstance(a.error, LocalError)
+        assert a.error.code == "SW3014"
+        with pytest.raises(RemoteError):
+            await a.replica.submit(swarm.new_task("late"))
+
+    run(tmp_path, test, model="crash")
+
+
+def test_a_joiner_fetches_a_long_chain_in_batches(tmp_path: Path) -> None:
+    async def test(swarm: Swarm) -> None:
+        (first,) = await swarm.grow(1)
+        await first.task()
+        for number in range(2 * MAX_BLOCKS + 50):
+            args = {"task": "sn-1-1", "index": 1, "lines": [str(number)]}
+            tx = sign(swarm.operator, swarm.genesis, "task.append", args, number + 500)
+            await first.replica.submit(tx)
+        joiner = swarm.site()
+        await joiner.start()
+        await joiner.replica.synced.wait()
+        assert joiner.replica.state.height == first.replica.state.height
+        assert joiner.replica.state.digest() == first.replica.state.digest()
+        await joiner.kill()
+        await joiner.start()
+        assert joiner.replica.state.digest() == first.replica.state.digest()
 
     run(tmp_path, test)
 
