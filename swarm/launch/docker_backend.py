@@ -97,7 +97,7 @@ def create_arguments(launch: Launch, image: str) -> list[str]:
     """What follows `docker container create` for the node's own container."""
     given = launch.docker
     words = [f"--label={LABEL}={launch.component.name}"]
-    words += _terminal(given)
+    words += _defaults(given)
     if launch.name and not arguments.has(given, "hostname"):
         words.append(f"--hostname={launch.name}")
     env = {**launch.env, **launch.container_env}
@@ -176,12 +176,16 @@ def _pass_through(options: DockerArguments) -> list[str]:
     return [f"--{name}" if value is None else f"--{name}={value}" for name, value in options]
 
 
-def _terminal(given: DockerArguments) -> Sequence[str]:
+def _defaults(given: DockerArguments) -> Sequence[str]:
     words = []
     if not arguments.has(given, "interactive"):
         words.append("--interactive=true")
     if not arguments.has(given, "tty") and sys.stdin.isatty() and sys.stdout.isatty():
         words.append("--tty=true")
+    if not arguments.has(given, "init"):
+        # A first process ignores signals that it does not handle yet: `docker stop` of a node that
+        # is still starting would wait out its patience.
+        words.append("--init=true")
     return words
 
 

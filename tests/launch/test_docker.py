@@ -36,6 +36,7 @@ def test_the_first_network_node_of_the_guide(
     assert set(words[:-4]) == {
         "--label=swarm.component=sn",
         "--interactive=true",
+        "--init=true",
         "--hostname=sn1",
         "--name=sn1",
         "--network=host-1-net",
