@@ -229,9 +229,19 @@ class TwoHosts:
             names = [self.name(component, host) for host in self.hosts]
             subprocess.run(["docker", "stop", "-t", "20", *names], capture_output=True, check=False)
             for host, name in zip(self.hosts, names, strict=True):
-                with (host.directory / f"{name}.log").open("w") as log:
-                    subprocess.run(["docker", "logs", name], stdout=log, stderr=log, check=False)
+                _save_log(name, host.directory / f"{name}.log")
             subprocess.run(["docker", "rm", "-f", *names], capture_output=True, check=False)
+
+
+def _save_log(container: str, path: Path) -> None:
+    done = subprocess.run(
+        ["docker", "logs", container],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode == 0:
+        path.write_bytes(done.stdout)
 
 
 def free_ports(count: int) -> list[int]:
