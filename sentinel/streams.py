@@ -93,6 +93,7 @@ class Channel:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._ping_at = trio.current_time() + PING_EVERY
 
     async def event(self, value: Mapping[str, Any]) -> None:
         """Send one event with a JSON value."""
@@ -104,11 +105,16 @@ class Channel:
 
     async def _raw(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._ping_at = trio.current_time() + PING_EVERY
 
     async def pause(self, news: trio.Event) -> None:
-        """Wait for `news`, with pings."""
+        """Wait for `news`, with pings.
+
+        A ping is due since the last thing sent: news that is none for this stream is no sign of
+        life to its client.
+        """
         while not news.is_set():
-            with trio.move_on_after(PING_EVERY):
+            with trio.move_on_at(self._ping_at):
                 await news.wait()
                 return
             await self.ping()
