@@ -238,7 +238,7 @@ class SwarmCallbackBase:
         """Stop the training loop where the framework allows that; otherwise do nothing."""
 
 
-class _StandardOutput(logging.StreamHandler[Any]):
+class _StandardOutput(logging.StreamHandler):  # type: ignore[type-arg]  # no generic in 3.10
     """Writes to whatever `sys.stdout` is at that moment, as programs and tests replace it."""
 
     def __init__(self) -> None:
