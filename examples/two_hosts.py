@@ -22,10 +22,6 @@ EXAMPLE = REPOSITORY / "examples" / "mnist"
 RUNNER = "defaulttaskbb.taskdb.sml.hpe"
 CONTRACT = "defaultbb.cqdb.sml.hpe"
 READY = "swarm.blCnt : INFO : Starting SWARM-API-SERVER on port: {port}"
-FINISHED = (
-    "SwarmCallback : INFO : All peers and Swarm training rounds finished. "
-    "Final Swarm model was loaded."
-)
 
 
 class StepFailed(Exception):

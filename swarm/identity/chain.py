@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from swarm.errors import RemoteError
+from swarm.identity.faults import PARSE_FAULTS
 from swarm.identity.keys import key_problem
 from swarm.identity.roles import Role, common_name_of, role_of
 from swarm.identity.uid import fingerprint_of
@@ -122,14 +123,7 @@ def malformed_is_remote() -> Iterator[None]:
     """Turn what `cryptography` raises on odd certificates into RemoteError SW1211."""
     try:
         yield
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        x509.InvalidVersion,
-    ) as fault:
+    except PARSE_FAULTS as fault:
         raise RemoteError("SW1211", f"a certificate cannot be read ({fault})") from fault
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from swarm.errors import LocalError
+from swarm.identity.faults import PARSE_FAULTS
 from swarm.identity.keys import PrivateKey, key_problem
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; the bundle of all public CAs has a twentieth of that
@@ -56,12 +57,12 @@ def read_file(path: Path) -> PemFile:
                 certificates.append(_parse_certificate(match[0]))
             else:
                 crls.append(x509.load_pem_x509_crl(match[0]))
-        except _PARSE_FAULTS as fault:
+        except PARSE_FAULTS as fault:
             problems.append(f"a {match[1].decode()} block cannot be parsed ({fault})")
     if path.suffix == ".crl" and not crls and not certificates and not problems:
         try:
             crls.append(x509.load_der_x509_crl(data))
-        except _PARSE_FAULTS as fault:
+        except PARSE_FAULTS as fault:
             problems.append(f"is no revocation list ({fault})")
     return PemFile(path, tuple(certificates), tuple(crls), tuple(problems))
 
@@ -100,16 +101,6 @@ def read_private_key(path: Path) -> PrivateKey:
         key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)
     ), "key_problem accepts only these"
     return key
-
-
-_PARSE_FAULTS = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    x509.InvalidVersion,
-)
 
 
 def _parse_certificate(pem: bytes) -> x509.Certificate:

@@ -144,7 +144,6 @@ class Exchange:
         self._out: dict[int, Channel] = {}
         self._threads: list[threading.Thread] = []
         self.bytes_sent = 0
-        self.bytes_received = 0
 
     # ---------------------------------------------------------------- control
 
@@ -295,7 +294,7 @@ class Exchange:
                 channel.close()
                 return True
             self._out[j] = channel
-        before = (channel.sent, channel.received)
+        before = channel.sent
         try:
             answer = self._greet(channel)
             with self._changed:
@@ -318,8 +317,7 @@ class Exchange:
             with self._changed:
                 self._out.pop(j, None)
                 self._changed.notify_all()
-                self.bytes_sent += channel.sent - before[0]
-                self.bytes_received += channel.received - before[1]
+                self.bytes_sent += channel.sent - before
         self._dialler.keep(member, channel)
         return True
 
@@ -382,7 +380,6 @@ class Exchange:
         link = self.links[i]
         with self._entered(i, channel):
             channel.touched = lambda count: self._touched(link, count)
-            before = channel.received
             try:
                 self._take_all(channel, i)
             except WireError as fault:
@@ -394,8 +391,6 @@ class Exchange:
                 raise
             finally:
                 channel.touched = None
-                with self._changed:
-                    self.bytes_received += channel.received - before
 
     @contextmanager
     def _entered(self, i: int, channel: Channel) -> Iterator[None]:

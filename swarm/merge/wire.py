@@ -33,7 +33,6 @@ from typing import Any
 from swarm.errors import RemoteError
 
 PROTOCOL = 1
-TLS_RECORD = 16 << 10  # what one read of a TLS socket yields at most (RFC 8446 5.1)
 
 _HEADER = struct.Struct("!BBHI")
 _CHUNK_INDEX = struct.Struct("!I")
@@ -145,12 +144,6 @@ class Channel:
         if length is not None and actual != length:
             raise WireError(f"{kind.name} frame of {actual} B, expected {length} B")
         return bytes(self._receive(actual))
-
-    def receive_raw(self, length: int, expected: int) -> bytes:
-        """The payload of a small frame whose header has been read; must be of `expected` bytes."""
-        if length != expected:
-            raise WireError(f"frame of {length} B, expected {expected} B")
-        return bytes(self._receive(length))
 
     def chunk_index(self, length: int) -> tuple[int, int]:
         """Index of a bulk frame whose header has been read, and bytes that follow."""
