@@ -13,12 +13,13 @@ import trio
 
 from swarm.mesh import keeper
 from swarm.mesh.mesh import Mesh
+from swarm.mesh.session import Session
 from tests.mesh.harness import RealStage, run_tcp
 from tests.mesh.watch import Peers
 
 CLIENTS = 5
 ROUNDS = 100  # of all clients: 500 reconnects
-WARM_UP = 8
+WARM_UP = 20  # rounds in which the allocators of Python and OpenSSL find their size
 
 
 def sockets() -> int:
@@ -55,23 +56,29 @@ def resident() -> int:
 
 
 async def settled(read: Callable[[], dict[str, int]], want: dict[str, int]) -> dict[str, int]:
-    """Figures, as soon as they are no more than wanted, or after 10 s."""
-    with trio.move_on_after(10):
+    """Figures, as soon as they are no more than wanted, or after 60 s: a connection that was given
+    up half open keeps its place until the limit of the handshake."""
+    with trio.move_on_after(60):
         while any(read()[key] > want[key] for key in want):
             await trio.sleep(0.05)  # libp2p ends its tasks a little later, and tells nobody
     return read()
 
 
+async def replaced(mesh: Mesh, peer_id: str, old: Session) -> None:
+    """Wait for another session with that peer. A new one may take the place of the old without a
+    report that the peer was gone, so there is nothing but the table to look at."""
+    with trio.fail_after(30):
+        while mesh._sessions.get(peer_id) in (None, old):
+            await trio.sleep(0.001)
+
+
 async def reconnect(server: Mesh, client: Mesh, rounds: int) -> None:
     """End the session and wait for the next, from either side in turn."""
-    watch, there = Peers(client), Peers(server)
     for n in range(rounds):
-        ender, peer = (client, server) if n % 2 else (server, client)
-        session = ender._sessions[peer.peer_id]
-        session.stop("SW2015", "reconnect test")
-        await session.closed.wait()
-        await watch.up(server.peer_id)
-        await there.up(client.peer_id)
+        here, there = client._sessions[server.peer_id], server._sessions[client.peer_id]
+        (here if n % 2 else there).stop("SW2015", "reconnect test")
+        await replaced(client, server.peer_id, here)
+        await replaced(server, client.peer_id, there)
 
 
 def test_500_reconnects_leave_everything_flat(
@@ -87,6 +94,7 @@ def test_500_reconnects_leave_everything_flat(
         for client in clients:
             client.add(server.peer_id, server.addresses)
             await Peers(client).up(server.peer_id)
+            await Peers(server).up(client.peer_id)
 
         async def rounds(n: int) -> None:
             async with trio.open_nursery() as nursery:
@@ -103,7 +111,8 @@ def test_500_reconnects_leave_everything_flat(
         # trio prunes the heap of cancelled deadlines only from a thousand on: up to three objects
         # each. A session that stays would count for fifty.
         assert objects() - low < 4000, f"{objects() - low} objects in {CLIENTS * ROUNDS} reconnects"
-        assert resident() - low_rss < 8 << 20, f"{(resident() - low_rss) >> 10} KiB"
+        # A session that stays holds more than 60 KiB, most of it of OpenSSL: 30 MB in all.
+        assert resident() - low_rss < 16 << 20, f"{(resident() - low_rss) >> 10} KiB"
 
     run_tcp(main, tmp_path)
 
