@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 from swarm.errors import RemoteError
 from swarm.identity import Peer
-from swarm.ledger import codec
+from swarm.ledger import codec, merkle
+from swarm.ledger.block import Effect, validators_hash, verdict_leaf
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.state import Header, State, Validator, Verdict
 from swarm.ledger.transaction import SignedTransaction
@@ -76,6 +77,22 @@ class Application(Protocol):
 
     def rows(self, before: Application | None) -> Iterable[Row]:
         """Records that differ from `before`; all of them for None."""
+
+
+class Executed(NamedTuple):
+    """A block's consequences: the state after it, the verdicts, and both as hashes."""
+
+    application: Application
+    outcome: Outcome
+    effect: Effect
+
+
+def execute(app: Application, header: Header, txs: tuple[bytes, ...]) -> Executed:
+    """Apply a block to `app`, and hash what comes of it for the block's header."""
+    after, outcome = app.apply(header, txs)
+    results = merkle.root([verdict_leaf(verdict) for verdict in outcome.verdicts])
+    effect = Effect(after.digest(), results, validators_hash(after.validators()))
+    return Executed(after, outcome, effect)
 
 
 class _Parsed:

@@ -1,24 +1,31 @@
 """Blocks, their certificates, and the bytes that validators sign.
 
-A block's id is the SHA-256 of its header; the header holds the id of the block before, the digest
-of the state after that block, and the hash of the transactions. A certificate is a quorum of
-precommit signatures over one id, so a header and its certificate prove a block to anybody who knows
-the validators of that height.
+A block's id is the SHA-256 of its header; the header holds the id of the block before and Merkle
+roots over the transactions. Validators execute a block before they vote for it, so the header also
+says what comes of it: the state afterwards, the verdict on each transaction, and who votes on the
+next block. A certificate is a quorum of precommit signatures over one id. So whoever knows the
+genesis can follow headers and certificates alone, from each set of validators to the next, and
+check a single transaction, verdict or record with a short proof and without the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import RemoteError
-from swarm.ledger import codec
+from swarm.ledger import codec, merkle
 from swarm.ledger.transaction import MAX_TRANSACTION
+
+if TYPE_CHECKING:  # the state machine reads signed consensus messages, so it imports this module
+    from swarm.ledger.state.verdict import Validator, Verdict
 
 CODE = "SW3004"
 HEADER_TAG = "swarm-header-1"
 BLOCK_TAG = "swarm-block-1"
+VALIDATORS_TAG = "swarm-validators-1"
 VOTE_TAG = "swarm-vote-1"
 PROPOSAL_TAG = "swarm-proposal-1"
 CERTIFICATE_TAG = "swarm-certificate-1"
@@ -39,6 +46,14 @@ PRECOMMIT = 2
 Verify = Callable[[bytes, bytes, bytes], bool]  # public key (SPKI DER), data, signature
 
 
+class Effect(NamedTuple):
+    """What comes of a block, in three hashes of 32 bytes."""
+
+    state: bytes  # digest of the state after the block
+    results: bytes  # Merkle root over the verdicts, see `verdict_leaf`
+    next_validators: bytes  # who votes on the next block, see `validators_hash`
+
+
 @dataclass(frozen=True)
 class BlockHeader:
     """What the validators vote on. `time_ms` is the proposer's claim and good for display only."""
@@ -46,15 +61,35 @@ class BlockHeader:
     chain: bytes
     height: int
     previous: bytes
-    state: bytes  # digest of the state that `previous` led to
     time_ms: int
     proposer: str
-    root: bytes  # hash over the hashes of the transactions
+    count: int  # of the transactions; the roots alone do not say it
+    root: bytes  # Merkle root over the encoded signed transactions
+    effect: Effect
 
     def encode(self) -> bytes:
         """Canonical bytes; their SHA-256 is the block id."""
-        parts = [self.chain, self.height, self.previous, self.state, self.time_ms]
-        return codec.encode([HEADER_TAG, *parts, self.proposer, self.root])
+        parts = [self.chain, self.height, self.previous, self.time_ms, self.proposer]
+        return codec.encode([HEADER_TAG, *parts, self.count, self.root, *self.effect])
+
+    @property
+    def id(self) -> bytes:
+        """The block id: what votes and certificates name."""
+        return hashlib.sha256(self.encode()).digest()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> BlockHeader:
+        """Parse and check form. Raises RemoteError SW3004."""
+        value = codec.decode(raw, limit=1024, what="header", code=CODE)
+        kinds = (bytes, int, bytes, int, str, int, bytes, bytes, bytes, bytes)
+        *parts, state, results, validators = codec.fields(value, HEADER_TAG, kinds, "header", CODE)
+        header = cls(*parts, Effect(state, results, validators))
+        hashes = (header.chain, header.previous, header.root, *header.effect)
+        codec.require(all(len(h) == 32 for h in hashes), "a hash has not 32 bytes", CODE)
+        codec.require(header.height > 0 and header.time_ms >= 0, "negative height or time", CODE)
+        codec.require(0 < header.count <= MAX_BLOCK_TRANSACTIONS, "count out of range", CODE)
+        codec.require(len(header.proposer) <= MAX_UID, "proposer's name too long", CODE)
+        return header
 
 
 @dataclass(frozen=True)
@@ -67,6 +102,10 @@ class Block:
     encoded: bytes
 
     @property
+    def chain(self) -> bytes:
+        return self.header.chain
+
+    @property
     def height(self) -> int:
         return self.header.height
 
@@ -77,14 +116,14 @@ class Block:
         chain: bytes,
         height: int,
         previous: bytes,
-        state: bytes,
         time_ms: int,
         proposer: str,
         transactions: Sequence[bytes],
+        effect: Effect,
     ) -> Block:
-        """Build a block of our own."""
-        root = transactions_root(transactions)
-        header = BlockHeader(chain, height, previous, state, time_ms, proposer, root)
+        """Build a block of our own; `application.execute` says what comes of it."""
+        count, root = len(transactions), merkle.root(transactions)
+        header = BlockHeader(chain, height, previous, time_ms, proposer, count, root, effect)
         raw = header.encode()
         encoded = codec.encode([BLOCK_TAG, raw, list(transactions)])
         return cls(header, tuple(transactions), hashlib.sha256(raw).digest(), encoded)
@@ -100,27 +139,27 @@ class Block:
         codec.require(
             all(len(tx) <= MAX_TRANSACTION for tx in transactions), "transaction too large", CODE
         )
-        header = _header(raw)
+        header = BlockHeader.decode(raw)
         codec.require(
-            header.root == transactions_root(transactions), "transactions do not fit header", CODE
+            header.count == len(transactions) and header.root == merkle.root(transactions),
+            "transactions do not fit header",
+            CODE,
         )
         return cls(header, tuple(transactions), hashlib.sha256(raw).digest(), data)
 
 
-def _header(raw: bytes) -> BlockHeader:
-    value = codec.decode(raw, limit=1024, what="header", code=CODE)
-    kinds = (bytes, int, bytes, bytes, int, str, bytes)
-    header = BlockHeader(*codec.fields(value, HEADER_TAG, kinds, "header", CODE))
-    hashes = (header.chain, header.previous, header.state, header.root)
-    codec.require(all(len(h) == 32 for h in hashes), "a hash has not 32 bytes", CODE)
-    codec.require(header.height > 0 and header.time_ms >= 0, "negative height or time", CODE)
-    codec.require(len(header.proposer) <= MAX_UID, "proposer's name too long", CODE)
-    return header
+def verdict_leaf(verdict: Verdict) -> bytes:
+    """What stands for a verdict below `Effect.results`: whether it was accepted, and the code.
+
+    Not the text: it may be worded anew without the ledger splitting over it.
+    """
+    return codec.encode([verdict.ok, verdict.code])
 
 
-def transactions_root(transactions: Sequence[bytes]) -> bytes:
-    """SHA-256 over the SHA-256 of each transaction."""
-    return hashlib.sha256(b"".join(hashlib.sha256(tx).digest() for tx in transactions)).digest()
+def validators_hash(validators: Iterable[Validator]) -> bytes:
+    """SHA-256 over uids and public keys, in the order that all agree on."""
+    pairs = [[validator.uid, validator.public_key_der] for validator in validators]
+    return hashlib.sha256(codec.encode([VALIDATORS_TAG, pairs])).digest()
 
 
 def vote_bytes(chain: bytes, kind: int, height: int, round_: int, block_id: bytes) -> bytes:
@@ -167,7 +206,9 @@ class Certificate:
         codec.require(all(len(s) <= MAX_SIGNATURE for _, s in signatures), "oversized", CODE)
         return cls(height, round_, block_id, signatures)
 
-    def check(self, block: Block, keys: Mapping[str, bytes], quorum: int, verify: Verify) -> None:
+    def check(
+        self, block: Block | BlockHeader, keys: Mapping[str, bytes], quorum: int, verify: Verify
+    ) -> None:
         """Raise RemoteError SW3004 unless this certifies `block`.
 
         `keys` maps the validators *of that height* to their public keys; every signature must be of
@@ -181,7 +222,7 @@ class Certificate:
         if len(self.signatures) < quorum:
             count = len(self.signatures)
             raise RemoteError(CODE, f"{count} signatures where {quorum} are needed")
-        data = vote_bytes(block.header.chain, PRECOMMIT, self.height, self.round, self.block_id)
+        data = vote_bytes(block.chain, PRECOMMIT, self.height, self.round, self.block_id)
         for uid, signature in self.signatures:
             key = keys.get(uid)
             if key is None:

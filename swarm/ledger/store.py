@@ -30,7 +30,7 @@ from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.state.verdict import Verdict
 
 FILE = "ledger.db"
-VERSION = 1
+VERSION = 2
 RECENT = 1000  # blocks checked while opening; older ones are checked by `audit` afterwards
 CERTIFIED = 20  # certificates checked while opening
 MAX_OUTCOME = 64 << 20
@@ -154,8 +154,8 @@ class Store:
         last: int,
         previous: Block | None,
     ) -> None:
-        expected, state = first, None
-        for height, raw, raw_certificate, after in rows:
+        expected = first
+        for height, raw, raw_certificate, state in rows:
             block = Block.decode(raw)
             certificate = Certificate.decode(raw_certificate)
             header = block.header
@@ -164,10 +164,10 @@ class Store:
                 and header.chain == self._chain
                 and header.previous == (previous.id if previous else self._chain)
                 and certificate.block_id == block.id
-                and state in (None, header.state)
+                and state == header.effect.state
             ):
                 raise _damage(self.path, f"block {expected} does not fit the chain")
-            expected, previous, state = height + 1, block, after
+            expected, previous = height + 1, block
         if expected != last + 1:
             raise _damage(self.path, f"block {expected} is missing")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from swarm.ledger.application import execute
 from swarm.ledger.block import NIL, PRECOMMIT, Block
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Config, Core, Now, Resume
 from swarm.ledger.genesis import Timing
+from swarm.ledger.state.verdict import Header
 from tests.ledger import kv
 
 CHAIN = b"c" * 32
@@ -43,12 +45,15 @@ def block_of(core: Core, txs: Sequence[bytes], proposer: str, **changes: Any) ->
         "chain": CHAIN,
         "height": core.height + 1,
         "previous": core._last_id,
-        "state": core.app.digest(),
         "time_ms": 1,
         "proposer": proposer,
         "transactions": list(txs),
+        **changes,
     }
-    return Block.make(**{**parts, **changes})
+    header = Header(parts["height"], parts["time_ms"], parts["proposer"])
+    if "effect" not in parts:
+        parts["effect"] = execute(core.app, header, tuple(parts["transactions"])).effect
+    return Block.make(**parts)
 
 
 class Wire:

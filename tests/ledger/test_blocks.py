@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certs.authority import issue_leaf
 from swarm.errors import RemoteError
-from swarm.identity import Role
+from swarm.identity import Role, TrustStore, verify_chain
 from swarm.ledger import codec
 from swarm.ledger.block import (
     MAX_BLOCK_TRANSACTIONS,
@@ -19,6 +21,7 @@ from swarm.ledger.block import (
     PREVOTE,
     Block,
     Certificate,
+    Effect,
     proposal_bytes,
     vote_bytes,
 )
@@ -38,10 +41,10 @@ def block(txs: list[bytes], height: int = 3) -> Block:
         chain=CHAIN,
         height=height,
         previous=b"p" * 32,
-        state=b"s" * 32,
         time_ms=5,
         proposer="a",
         transactions=txs,
+        effect=Effect(b"s" * 32, b"r" * 32, b"v" * 32),
     )
 
 
@@ -136,11 +139,15 @@ def test_every_part_of_the_header_changes_the_id() -> None:
     changed = [
         dataclasses.replace(header, **{name: value})  # type: ignore[arg-type]
         for name, value in {
-            "chain": b"d" * 32, "height": 4, "previous": b"q" * 32, "state": b"u" * 32,
-            "time_ms": 6, "proposer": "b", "root": b"r" * 32,
+            "chain": b"d" * 32, "height": 4, "previous": b"q" * 32, "time_ms": 6,
+            "proposer": "b", "count": 2, "root": b"r" * 32,
         }.items()
     ]  # fmt: skip
-    assert len({h.encode() for h in [header, *changed]}) == 8
+    changed += [
+        dataclasses.replace(header, effect=header.effect._replace(**{name: b"w" * 32}))
+        for name in header.effect._fields
+    ]
+    assert len({h.encode() for h in [header, *changed]}) == 11
 
 
 def test_signed_bytes_are_told_apart() -> None:
@@ -223,6 +230,27 @@ def test_transactions_are_signed_and_traced_to_their_sender(tmp_path: Path) -> N
         dataclasses.replace(made, body=other).sender(cas)
     with pytest.raises(RemoteError):
         made.sender({})
+
+
+def test_nobody_can_put_another_chain_beside_a_body(tmp_path: Path) -> None:
+    """Any CA can issue a certificate, of any role, for somebody else's public key."""
+    ours, theirs = pki.authority(tmp_path / "a", 1), pki.authority(tmp_path / "b", 2)
+    identity = pki.identity(tmp_path / "a", Role.SL, ours)
+    cas = {**identity.trust.ca_ders, **TrustStore(capath=theirs.capath).ca_ders}
+    made = SignedTransaction.sign(identity, Transaction.new(CHAIN, 9, "node.enroll", {}))
+    assert made.sender(cas).role is Role.SL
+
+    class OnlyPublic:  # what the thief has of the key
+        def public_key(self) -> object:
+            return identity.certificate.public_key()
+
+    forged = issue_leaf(theirs.issued, "SWCI-2", key=OnlyPublic())  # type: ignore[arg-type]
+    chain = (forged.certificate.public_bytes(Encoding.DER),)
+    peer = verify_chain(chain, cas)
+    assert peer.fingerprint == identity.fingerprint and peer.organisation != identity.organisation
+    for stolen in (chain, (*made.chain_der, *chain)):
+        with pytest.raises(RemoteError, match="SW3002"):
+            dataclasses.replace(made, chain_der=stolen).sender(cas)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,29 @@ from __future__ import annotations
 import pytest
 
 from swarm.errors import RemoteError
-from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate, vote_bytes
+from swarm.ledger import merkle
+from swarm.ledger.application import Application, Outcome
+from swarm.ledger.block import (
+    NIL,
+    PRECOMMIT,
+    PREVOTE,
+    Block,
+    Certificate,
+    validators_hash,
+    verdict_leaf,
+    vote_bytes,
+)
 from swarm.ledger.consensus import core as core_module
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.algorithm import EXECUTED
 from swarm.ledger.consensus.amnesia import Amnesia
 from swarm.ledger.consensus.core import Core, Lock, Now, Resume
 from swarm.ledger.consensus.messages import Answer
 from swarm.ledger.consensus.sync import SERVE_BURST, Sync
 from swarm.ledger.consensus.tally import VALUES, WINDOW, Tally
 from swarm.ledger.mempool import MAX_SENDER, MAX_SENDER_BYTES, Mempool
+from swarm.ledger.state.verdict import Header
 from tests.ledger import kv
 from tests.ledger.cores import (
     CHAIN,
@@ -550,7 +563,7 @@ def test_point_11_the_same_events_give_the_same_effects() -> None:
     assert run() == run()
 
 
-def test_point_11_a_block_carries_the_digest_of_the_state_before_it() -> None:
+def test_point_11_a_block_carries_what_comes_of_it() -> None:
     wire = Wire()
     for number in range(3):
         wire.submit("a", put(number))
@@ -558,12 +571,62 @@ def test_point_11_a_block_carries_the_digest_of_the_state_before_it() -> None:
     assert wire.heights() == [3, 3, 3, 3]
     commits = [e for e in wire.log["b"] if isinstance(e, fx.Commit)]
     for commit in commits:
-        assert commit.block.header.state == commit.before.digest()
+        effect = commit.block.header.effect
+        assert effect.state == commit.application.digest()
+        assert effect.results == merkle.root([verdict_leaf(v) for v in commit.outcome.verdicts])
+        assert effect.next_validators == validators_hash(commit.application.validators())
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("state", "a different state"),
+        ("results", "its verdicts"),
+        ("next_validators", "other validators"),
+    ],
+)
+def test_point_11_nobody_votes_for_a_block_that_lies_about_what_comes_of_it(
+    part: str, said: str
+) -> None:
+    wire = Wire()
+    first, second = order(wire)[:2]
+    core = wire.cores[second]
+    honest = block_of(core, [put(1)], first)
+    effect = honest.header.effect._replace(**{part: b"w" * 32})
+    lie = block_of(core, [put(1)], first, effect=effect)
+    effects = wire.give(second, signed_proposal(first, 0, lie))
+    assert votes(effects) == [(PREVOTE, 0, NIL)]
+    assert said in core.refusal
+
+
+def test_point_11_a_block_is_executed_once_on_its_way() -> None:
+    class Counting(kv.KV):
+        calls = 0
+
+        def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[Application, Outcome]:
+            Counting.calls += 1
+            return super().apply(header, txs)
+
+    wire = Wire()
+    for uid in UIDS:
+        wire.boot(uid, Resume(CHAIN, vote_from=(0, 0)), Counting(uids=UIDS))
+    wire.submit("a", put(1))
+    wire.flow()
+    assert wire.heights() == [1, 1, 1, 1]
+    assert Counting.calls == len(UIDS)
+
+
+def test_point_10_what_one_height_has_executed_does_not_grow() -> None:
+    wire = Wire()
+    core = wire.cores["a"]
+    for number in range(3 * EXECUTED):
+        core._outcome(block_of(core, [put(number)], "b"))
+    assert len(core._executed) == EXECUTED
 
 
 def test_point_11_a_node_whose_state_differs_stops_loudly() -> None:
     wire = Wire(observers=("o",))
-    wrong = kv.KV(uids=UIDS, entries={"key": "of another version"})
+    wrong = kv.KV(uids=UIDS, entries={"other": "of another version"})
     wire.boot("o", Resume(CHAIN), wrong)
     block = block_of(wire.cores["a"], [put(1)], "a")
     effects = wire.give("o", msg.Blocks((certified(block, "abc"),)))

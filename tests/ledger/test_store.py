@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import LocalError
-from swarm.ledger.application import Row
+from swarm.ledger.application import Row, execute
 from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate, vote_bytes
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
@@ -45,19 +45,19 @@ def commit(store: Store, app: kv.KV, previous: bytes, number: int) -> kv.KV:
     """Append a certified block with one transaction."""
     height = app.height + 1
     tx = kv.transaction("client", number, "put", f"k{number % 3}", str(number))
+    after, outcome, effect = execute(app, Header(height, number, "a"), (tx,))
+    assert isinstance(after, kv.KV)
     block = Block.make(
         chain=CHAIN,
         height=height,
         previous=previous,
-        state=app.digest(),
         time_ms=number,
         proposer="a",
         transactions=[tx],
+        effect=effect,
     )
     data = vote_bytes(CHAIN, PRECOMMIT, height, 0, block.id)
     signatures = tuple((uid, kv.sign(kv.key_of(uid), data)) for uid in UIDS[:3])
-    after, outcome = app.apply(Header(height, number, "a"), (tx,))
-    assert isinstance(after, kv.KV)
     certificate = Certificate(height, 0, block.id, signatures)
     ids = (app.check(tx).id,)
     store.write([fx.Commit(block, certificate, ids, app, after, outcome)])
@@ -177,14 +177,15 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def proposed(app: kv.KV) -> Block:
     """Some block."""
+    txs = (kv.transaction("client", 1, "put", "k", "v"),)
     return Block.make(
         chain=CHAIN,
         height=1,
         previous=CHAIN,
-        state=app.digest(),
         time_ms=0,
         proposer="a",
-        transactions=[kv.transaction("client", 1, "put", "k", "v")],
+        transactions=txs,
+        effect=execute(app, Header(1, 0, "a"), txs).effect,
     )
 
 

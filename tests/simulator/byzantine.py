@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate
+from swarm.ledger.application import execute
+from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate, Effect
 from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.core import Core
+from swarm.ledger.state.verdict import Header
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -47,7 +50,7 @@ def _vote(world: World) -> None:
 
 
 def _propose(world: World) -> None:
-    """A well-signed proposal of a bad block: another state, a replay, a transaction twice."""
+    """A well-signed proposal of a bad block: a false effect, a replay, a transaction twice."""
     rng = world.rng
     (liar,) = world.liars
     cores = [n.core for n in world.nodes if n.honest and n.core is not None]
@@ -57,24 +60,40 @@ def _propose(world: World) -> None:
     round_ = next(r for r in range(max(0, core.round), 1000) if core._proposer(r) == liar)
     fresh = world.ledger.put(80_000 + rng.randrange(1000))
     old = rng.choice(sorted(world.judge.included) or [fresh])
-    state, txs = rng.choice(
-        [(b"s" * 32, [fresh]), (core.app.digest(), [old]), (core.app.digest(), [fresh, fresh])]
+    wrong, txs = rng.choice(
+        [
+            ("state", [fresh]),
+            ("results", [fresh]),
+            ("next_validators", [fresh]),
+            ("", [old]),
+            ("", [fresh, fresh]),
+        ]
     )
-    block = Block.make(
-        chain=world.ledger.chain,
-        height=core.height + 1,
-        previous=core._last_id,
-        state=state,
-        time_ms=0,
-        proposer=liar,
-        transactions=txs,
-    )
+    block = _block(world, core, txs)
+    if wrong:
+        effect = block.header.effect._replace(**{wrong: b"w" * 32})
+        block = _block(world, core, txs, effect)
     bare = msg.Proposal(block.height, round_, -1, block, liar, b"")
     signature = world.sign(world.ledger.key(liar), bare.signed_bytes(world.ledger.chain))
     lie = msg.Proposal(block.height, round_, -1, block, liar, signature)
     for node in world.nodes:
         if node.honest and rng.random() < 0.8:
             world.deliver(liar, node, lie)
+
+
+def _block(world: World, core: Core, txs: list[bytes], effect: Effect | None = None) -> Block:
+    """The liar's block on top of a core's chain, right in all that is not said here."""
+    (liar,) = world.liars
+    header = Header(core.height + 1, 0, liar)
+    return Block.make(
+        chain=world.ledger.chain,
+        height=header.height,
+        previous=core._last_id,
+        time_ms=0,
+        proposer=liar,
+        transactions=txs,
+        effect=effect or execute(core.app, header, tuple(txs)).effect,
+    )
 
 
 def _forge(world: World) -> None:
@@ -85,15 +104,7 @@ def _forge(world: World) -> None:
             continue
         core = node.core
         tx = world.ledger.put(90_000 + world.rng.randrange(1000))
-        block = Block.make(
-            chain=world.ledger.chain,
-            height=core.height + 1,
-            previous=core._last_id,
-            state=core.app.digest(),
-            time_ms=0,
-            proposer=liar,
-            transactions=[tx],
-        )
+        block = _block(world, core, [tx])
         bare = msg.Vote(PRECOMMIT, block.height, 0, block.id, liar, b"")
         own = world.sign(world.ledger.key(liar), bare.signed_bytes(world.ledger.chain))
         signatures = tuple((uid, own) for uid in sorted(core.validators))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.ledger.application import Application
-from swarm.ledger.block import PRECOMMIT, Block, vote_bytes
+from swarm.ledger.block import PRECOMMIT, Block, validators_hash, vote_bytes
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Core
@@ -72,8 +72,10 @@ class Judge:
             and header.previous != self.decided[header.height - 1].id
         ):
             raise Broken(f"block {header.height} does not follow")
-        if header.state != before.digest():
+        if header.effect.state != effect.application.digest():
             raise Broken(f"block {header.height} names a different state")
+        if header.effect.next_validators != validators_hash(effect.application.validators()):
+            raise Broken(f"block {header.height} names other validators")
 
     def sent(self, node: Node, message: msg.Message) -> None:
         """No honest equivocation, ever; and what is sent is on disk before."""

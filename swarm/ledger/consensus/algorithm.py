@@ -38,6 +38,8 @@ and a block that got a quorum of prevotes is the one that later proposers propos
 
 What is added to the paper:
 
+- *Blocks are executed before the vote.* The header says what comes of a block, so a certificate
+  proves the state and the next validators, and nodes that differ notice before they commit.
 - *No empty blocks.* A height stays IDLE until a transaction that can be included waits here, or a
   validator's signed message for the height arrives.
 - *A sticky, rotating proposer* (`quorum.proposer`), a function of the chain alone.
@@ -60,7 +62,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from swarm.errors import RemoteError
-from swarm.ledger.application import Application
+from swarm.ledger.application import Application, Executed, execute
 from swarm.ledger.block import (
     MAX_BLOCK,
     MAX_BLOCK_TRANSACTIONS,
@@ -80,6 +82,7 @@ from swarm.ledger.genesis import Timing
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.verdict import Header
 
+EXECUTED = 4  # executed blocks kept: of the present round, and those that were locked on
 IDLE = -1
 PROPOSE = 0  # PREVOTE is 1 and PRECOMMIT is 2: steps and kinds of messages share their numbers
 STEPS = {IDLE: "idle", PROPOSE: "propose", PREVOTE: "prevote", PRECOMMIT: "precommit"}
@@ -144,6 +147,7 @@ class Algorithm:
     _signed: dict[tuple[int, int], msg.Signed]  # by round and kind, of the height in progress
     _once: set[tuple[int, int]]  # (line, round): rules with "for the first time"
     _judged: dict[bytes, str]  # block id -> why it is not valid, or ""
+    _executed: dict[tuple[Header, tuple[bytes, ...]], Executed]  # the latest last
 
     def __init__(self, config: Config, app: Application, resume: Resume) -> None:
         self.config = config
@@ -219,6 +223,7 @@ class Algorithm:
         self._signed = {}
         self._once = set()
         self._judged = {}
+        self._executed = {}
 
     def _rule(self) -> bool:
         """Apply one rule of Algorithm 1; False when none applies."""
@@ -317,14 +322,16 @@ class Algorithm:
         if not transactions:
             return None
         wall, last = self._now.wall_ms, self._last_time_ms
+        time_ms = last if 0 < last - wall < SMOOTH_MS else wall
+        header = Header(self.app.height + 1, time_ms, self.config.uid)
         return Block.make(
             chain=self.config.chain,
-            height=self.app.height + 1,
+            height=header.height,
             previous=self._last_id,
-            state=self.app.digest(),
-            time_ms=last if 0 < last - wall < SMOOTH_MS else wall,
-            proposer=self.config.uid,
+            time_ms=time_ms,
+            proposer=header.proposer,
             transactions=transactions,
+            effect=self._execute(header, tuple(transactions)).effect,
         )
 
     def _pick(self, count: int) -> list[bytes]:
@@ -482,8 +489,6 @@ class Algorithm:
             return "it belongs to another swarm"
         if header.height != self.app.height + 1 or header.previous != self._last_id:
             return "it does not follow the last block"
-        if header.state != self.app.digest():
-            return "it builds on a different state"
         if header.proposer not in self._tally.keys:
             return "its proposer is no validator"
         seen = set()
@@ -495,14 +500,39 @@ class Algorithm:
             if ticket.id in seen:
                 return "a transaction comes twice"
             seen.add(ticket.id)
+        effect = self._outcome(block).effect
+        if header.effect.results != effect.results:
+            return "its verdicts are not those that its transactions get here"
+        if header.effect.next_validators != effect.next_validators:
+            return "it names other validators of the next block"
+        if header.effect.state != effect.state:
+            return "it leads to a different state"
         return ""
 
+    def _outcome(self, block: Block) -> Executed:
+        """What comes of a block whose transactions can all be included."""
+        header = Header(block.height, block.header.time_ms, block.header.proposer)
+        return self._execute(header, block.transactions)
+
+    def _execute(self, header: Header, transactions: tuple[bytes, ...]) -> Executed:
+        """Apply once what is proposed, voted on and decided.
+
+        The work that a proposer can cause is bounded: `_line_22` judges one block a round, the
+        others need a quorum of prevotes first. What has left this small memory is executed again.
+        """
+        key = (header, transactions)
+        found = self._executed.get(key)
+        if found is None:
+            found = self._executed[key] = execute(self.app, header, transactions)
+            if len(self._executed) > EXECUTED:
+                self._executed.pop(next(iter(self._executed)))
+        return found
+
     def _commit(self, block: Block, certificate: Certificate) -> None:
-        """Apply a certified, valid block and turn to the next height."""
+        """Take over the outcome of a certified, valid block and turn to the next height."""
         before = self.app
         ids = tuple(before.check(tx).id for tx in block.transactions)
-        header = Header(block.height, block.header.time_ms, block.header.proposer)
-        self.app, outcome = before.apply(header, block.transactions)
+        self.app, outcome, _ = self._outcome(block)
         self._out.append(fx.Commit(block, certificate, ids, before, self.app, outcome))
         for tx_id in ids:
             self.mempool.remove(tx_id)
