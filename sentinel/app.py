@@ -35,7 +35,7 @@ from sentinel.streams import (
 )
 from sentinel.version import VERSION
 from swarm.errors import RemoteError
-from swarm.identity import Peer, Role, fingerprint_of
+from swarm.identity import Peer, Role, key_fingerprint
 from swarm.ledger.transaction import MAX_TRANSACTION, SignedTransaction
 
 PROTOCOL = 1
@@ -313,14 +313,14 @@ def _add_events(app: FastAPI, services: Services) -> None:
 
 
 def _check_uid(uid: str, peer: Peer, ledger: Ledger) -> None:
-    """Nobody may pass for another node: the ledger knows whose certificate a uid belongs to."""
+    """Nobody may pass for another node: the ledger knows whose key a uid belongs to."""
     if not uid:
         return
     if not _UID.fullmatch(uid):
         raise Refusal(400, "SW5006", "uid is not 32 hexadecimal digits")
     record = ledger.state.get("nodes", uid)
     if record is not None and record["fingerprint"] != peer.fingerprint:
-        raise Refusal(403, "SW5008", f"{uid} enrolled with another certificate")
+        raise Refusal(403, "SW5008", f"{uid} enrolled with the key of another certificate")
 
 
 def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
@@ -334,7 +334,7 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
             {
                 "id": signed.transaction.id,
                 "op": signed.transaction.op,
-                "sender": fingerprint_of(signed.chain_der[0]),
+                "sender": key_fingerprint(signed.chain_der[0]),
                 "ok": verdict.ok,
                 "code": verdict.code,
                 "text": verdict.text,
@@ -342,20 +342,11 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
         )
     return {
         "height": height,
-        "digest": _digest_after(ledger, height),
+        "digest": committed.block.header.state,
         "time_ms": committed.block.header.time_ms,
         "transactions": transactions,
         "changed": sorted(committed.changed),
     }
-
-
-def _digest_after(ledger: Ledger, height: int) -> bytes | None:
-    """Return the state's digest after a block: the next block carries it."""
-    state = ledger.state
-    if state.height == height:
-        return state.digest()
-    following = ledger.block(height + 1)
-    return following.block.header.state if following else None
 
 
 async def _transaction_body(request: Request) -> bytes:

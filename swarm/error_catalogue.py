@@ -152,7 +152,9 @@ CATALOGUE: dict[str, Entry] = {
         "use the certificate of the component that the operation is for",
     ),
     "SW4005": Entry(
-        "a node of another certificate", "act only for nodes that your own certificate enrolled"
+        "a node of another key, role or organisation",
+        "act only for nodes that your own certificate enrolled; after a change of the CA, let it "
+        "leave first",
     ),
     "SW4006": Entry(
         "a bound of the ledger is reached", "stop or remove what is not needed, then try again"

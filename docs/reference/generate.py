@@ -88,7 +88,7 @@ BOUNDS = (
     ("validators", MAX_VALIDATORS, "further SNs follow the log and serve the API"),
     (
         "nodes of one certificate",
-        membership.MAX_NODES_PER_CERTIFICATE,
+        membership.MAX_NODES_PER_KEY,
         "its oldest one that is in no training and no task gives way",
     ),
     ("nodes of one organisation", membership.MAX_NODES_PER_ORGANISATION, ""),
@@ -106,13 +106,13 @@ BOUNDS = (
     (
         "pairs in one task",
         taskrunners.MAX_PAIRS,
-        f"{taskrunners.MAX_PAIRS_PER_CERTIFICATE} of one certificate",
+        f"{taskrunners.MAX_PAIRS_PER_KEY} of one key",
     ),
     ("contracts of one organisation", contracts.MAX_PER_ORGANISATION, ""),
     (
         "learners in one contract",
         contracts.MAX_MEMBERS,
-        f"{contracts.MAX_MEMBERS_PER_CERTIFICATE} of one certificate; those that are gone give way",
+        f"{contracts.MAX_MEMBERS_PER_KEY} of one key; those that are gone give way",
     ),
     ("rounds in a contract's history", rounds.HISTORY, "older ones remain in the blocks"),
     (

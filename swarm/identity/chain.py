@@ -47,7 +47,7 @@ _KNOWN_CRITICAL = frozenset(
 class Peer:
     """Somebody whose certificate was verified."""
 
-    fingerprint: str
+    fingerprint: str  # of its key, see `swarm.identity.uid`
     role: Role
     organisation: str  # fingerprint of the CA at the end of the path
     common_name: str
@@ -84,12 +84,19 @@ def peer_of_path(path: Sequence[x509.Certificate]) -> Peer:
             "SWCI-, or its SPIFFE id end so",
         )
     return Peer(
-        fingerprint=fingerprint_of(leaf.public_bytes(Encoding.DER)),
+        fingerprint=fingerprint_of(public_key),
         role=role,
         organisation=fingerprint_of(anchor.public_bytes(Encoding.DER)),
         common_name=common_name_of(leaf),
         public_key_der=public_key,
     )
+
+
+def key_fingerprint(certificate_der: bytes) -> str:
+    """Fingerprint of the key in a certificate. Raises RemoteError SW1211."""
+    key = parse(certificate_der).public_key()
+    with malformed_is_remote():
+        return fingerprint_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def describe(certificate: x509.Certificate) -> str:

@@ -292,7 +292,7 @@ class Learner:
     # ---------------------------------------------------------------- private
 
     def _door(self, contract: str, uid: str) -> str | None:
-        """Certificate fingerprint of a member; the listener's threads ask."""
+        """Fingerprint of a member's key; the listener's threads ask."""
         record, session = self.core.record, self.core.session
         if record is None or session is None or session.contract != contract:
             return None

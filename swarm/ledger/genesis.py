@@ -26,8 +26,8 @@ class Founder:
     """The first SN: the only validator until others enroll."""
 
     uid: str
-    fingerprint: str  # hex SHA-256 of its certificate
-    organisation: str  # hex SHA-256 of the issuing authority
+    fingerprint: str  # hex SHA-256 of `public_key`
+    organisation: str  # hex SHA-256 of the issuing authority's certificate
     public_key: bytes  # SubjectPublicKeyInfo, DER
     name: str
     host: str

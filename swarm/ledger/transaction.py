@@ -1,12 +1,15 @@
 """Signed transactions: what members write to the ledger.
 
-The signed bytes are the canonical form of `["swarm-tx-1", chain, id, expires, op, args]`. The tag
-separates them from votes and proposals, which the same certificate keys sign; `chain` keeps a
+The body is the canonical form of `["swarm-tx-1", chain, id, expires, op, args]`. `chain` keeps a
 transaction of one swarm out of another; `id` with `expires` (a block height) makes a replay
 recognisable for as long as it could be included, and forgettable afterwards.
 
 Beside the body travel the sender's certificate chain and the signature, so any member can check a
-transaction long after its sender is gone.
+transaction long after its sender is gone. Signed is `["swarm-signed-1", hash of the chain, body]`.
+The tag separates it from votes and proposals, which the same keys sign. The chain is covered because
+it says for which organisation and in which role the sender acts, while any CA can issue a
+certificate for somebody else's public key: without it, one admitted CA could pass another member's
+acts off as those of its own organisation.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import hashlib
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from swarm.identity import Identity, Peer
 
 BODY_TAG = "swarm-tx-1"
+SIGNED_TAG = "swarm-signed-1"
 MAX_TRANSACTION = 64 * 1024  # bytes, with certificates; larger things do not belong on a ledger
 MAX_CHAIN = 5  # certificates: leaf and at most four authorities
 _OPERATION = re.compile(r"[a-z]+(\.[a-z]+)*")
@@ -56,12 +60,12 @@ class Transaction:
         return cls(chain, os.urandom(16), expires, op, dict(args))
 
     def body(self) -> bytes:
-        """The bytes that are signed."""
+        """The bytes of the request itself; `signed_bytes` covers them."""
         return codec.encode([BODY_TAG, self.chain, self.id, self.expires, self.op, self.args])
 
     @classmethod
     def from_body(cls, body: bytes) -> Transaction:
-        """Parse signed bytes. Raises RemoteError SW3001."""
+        """Parse a body. Raises RemoteError SW3001."""
         value = codec.decode(body, limit=MAX_TRANSACTION, what="transaction body")
         kinds = (bytes, bytes, int, str, dict)
         chain, tx_id, expires, op, args = codec.fields(value, BODY_TAG, kinds, "transaction body")
@@ -105,8 +109,8 @@ class SignedTransaction:
 
         Raises RemoteError SW3001 when the result would be refused by everybody, for its size say.
         """
-        body = transaction.body()
-        signed = cls(transaction, body, identity.chain_der, identity.sign(body))
+        body, chain = transaction.body(), identity.chain_der
+        signed = cls(transaction, body, chain, identity.sign(signed_bytes(body, chain)))
         cls.decode(signed.encode())
         return signed
 
@@ -122,9 +126,16 @@ class SignedTransaction:
         return peer
 
     def check_signature(self, peer: Peer) -> None:
-        """Raise RemoteError SW3002 unless `peer`, whom the chain belongs to, signed the body."""
-        if not _signature_fits(peer.public_key_der, self.body, self.signature):
-            raise RemoteError("SW3002", f"signature of {peer.common_name} does not fit the body")
+        """Raise RemoteError SW3002 unless `peer`, whom the chain belongs to, signed both."""
+        data = signed_bytes(self.body, self.chain_der)
+        if not _signature_fits(peer.public_key_der, data, self.signature):
+            raise RemoteError("SW3002", f"signature of {peer.common_name} does not fit its bytes")
+
+
+def signed_bytes(body: bytes, chain_der: Sequence[bytes]) -> bytes:
+    """What the sender signs: the body, and the certificates (leaf first) that it is sent with."""
+    chain = hashlib.sha256(codec.encode(list(chain_der))).digest()
+    return codec.encode([SIGNED_TAG, chain, body])
 
 
 def transaction_hash(data: bytes) -> bytes:
@@ -132,19 +143,19 @@ def transaction_hash(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _signature_fits(public_key: bytes, body: bytes, signature: bytes) -> bool:
+def _signature_fits(public_key: bytes, data: bytes, signature: bytes) -> bool:
     """Verify once, remember by digest.
 
     A transaction is seen up to four times (client, gossip, proposal, block), and its signature is
     by far the most expensive part.
     """
     digest = hashlib.sha256()
-    for part in (public_key, body, signature):
+    for part in (public_key, data, signature):
         digest.update(len(part).to_bytes(4, "big") + part)
     key = digest.digest()
     known = _verified.get(key)
     if known is None:
-        known = _verified[key] = verify_signature(public_key, body, signature)
+        known = _verified[key] = verify_signature(public_key, data, signature)
         if len(_verified) > _VERIFIED_ENTRIES:
             _verified.popitem(last=False)
     return known

@@ -1,8 +1,8 @@
 """Connections from one learner to another: made, checked at both ends, and kept for next time.
 
-A connection goes to a *member*: address and certificate fingerprint as the ledger has them. After
+A connection goes to a *member*: address and fingerprint of the key as the ledger has them. After
 the handshake the listener's certificate is checked like that of anybody who knocks here, and its
-fingerprint must be the member's, so weights reach nobody else.
+key must be the member's, so weights reach nobody else.
 
 Idle connections are kept between rounds, since a handshake costs more than a small model's bytes.
 They are used again only while young: a firewall may have forgotten an old one without a word.
@@ -96,7 +96,7 @@ class Dialler:
             peer = check_peer(sock, self._identity.trust, {Role.SL})
             if peer.fingerprint != member.fingerprint:
                 raise RemoteError(
-                    "SW6104", f"{member.address} shows another certificate than {member.name}'s"
+                    "SW6104", f"{member.address} shows another key than {member.name}'s"
                 )
         except BaseException:
             sock.close()

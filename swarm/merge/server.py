@@ -2,7 +2,7 @@
 
 A connection passes three doors before anything is done for it: the TLS handshake (a certificate of
 a trusted CA), the role SL, and, with its HELLO, the ledger: the uid that it claims must be a member
-of the contract with exactly this certificate. Then it may
+of the contract with exactly this key. Then it may
 
 - `merge`: bring its part of the exchange that is registered here,
 - `fetch`: read a decided vector that is kept here,
@@ -35,7 +35,7 @@ IDLE = 600.0  # seconds that a connection may stay without a conversation
 JOIN = 3.0  # seconds that an early member is kept waiting for our own start of an attempt
 QUIET = 60.0  # seconds between two log lines about one address
 
-# (contract, uid) -> the member's certificate fingerprint on the ledger, None when it is no member.
+# (contract, uid) -> the fingerprint of the member's key on the ledger, None when it is no member.
 Door = Callable[[str, str], "str | None"]
 
 
@@ -162,7 +162,7 @@ class Server:
         if not isinstance(contract, str) or not isinstance(uid, str):
             raise WireError("HELLO without contract or uid")
         if self._door(contract, uid) != fingerprint:
-            refuse(channel, "not-a-member", f"{uid[:64]} is no member with this certificate here")
+            refuse(channel, "not-a-member", f"{uid[:64]} is no member with this key here")
             return True
         if hello.get("want") == "merge":
             self._merge(channel, hello, contract, uid)

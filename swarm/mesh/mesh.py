@@ -160,7 +160,7 @@ class Mesh:
         self._audit()
 
     def drop(self, fingerprint: str) -> None:
-        """Close the session of that certificate and keep it out, until `readmit`."""
+        """Close the session of that key and keep it out, until `readmit`."""
         self._expelled.setdefault(fingerprint, "")
         for session in tuple(self._running):
             wire = session.wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_what_an_identity_tells(tmp_path: Path) -> None:
     assert identity.role is Role.SWOP
     assert identity.common_name == "SWOP-7"
     assert identity.organisation in identity.trust.ca_ders
-    assert len(identity.fingerprint) == 64
+    assert identity.fingerprint == hashlib.sha256(identity.public_key_der).hexdigest()
     assert identity.not_after > now()
     assert len(identity.chain_der) == 1
     assert len(node_uid(identity.fingerprint, "swop7")) == 32

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from swarm.identity import node_uid
+from swarm.identity import Role, node_uid
 from swarm.ledger.state import (
     DEFAULT_CONTRACT,
     DEFAULT_RUNNER,
@@ -140,6 +142,40 @@ def test_one_certificate_may_have_several_learners_but_not_those_of_another(worl
     assert stolen.result["uid"] != world.uid("sl-1")
 
 
+def test_another_certificate_of_the_same_key_takes_nothing_over(world: World) -> None:
+    """One key, certified by two organisations or for two roles."""
+    world.join("sn-2", validator=True)
+    mine = world.add("sl-1")
+    assert world.join("sl-1").ok
+    elsewhere = replace(mine, organisation=sha("org-2").hex())
+    world.members["sl-1"] = elsewhere
+    assert "another organisation" in world.join("sl-1", port=9).text
+    for role, kind in ((Role.SWOP, "SWOP"), (Role.SN, "SN")):
+        world.members["sl-1"] = replace(mine, role=role)
+        assert world.join("sl-1", uid_name="sl-1", type=kind).code in ("SW4005", "SW4002")
+        assert (
+            world.do("sl-1", "node.leave", uid=node_uid(mine.fingerprint, "sl-1")).code == "SW4005"
+        )
+        world.members["sl-1"] = elsewhere
+    node = world.state.get("nodes", node_uid(mine.fingerprint, "sl-1"))
+    assert node is not None and node["organisation"] == mine.organisation and node["type"] == "SL"
+    assert world.do("sl-1", "node.leave", uid=node["uid"]).ok
+    assert world.join("sl-1", port=9).ok, "its organisation has a new CA"
+    node = world.state.get("nodes", node["uid"])
+    assert node is not None and node["organisation"] == elsewhere.organisation
+
+
+def test_the_last_validator_may_change_its_ca_as_it_cannot_leave(world: World) -> None:
+    mine = world.members["sn-1"]
+    world.members["sn-1"] = replace(mine, organisation=sha("org-2").hex())
+    assert world.join("sn-1", validator=True, port=9).ok
+    world.members["sn-1"] = mine
+    assert world.join("sn-1", validator=True).ok
+    world.join("sn-2", validator=True)
+    world.members["sn-1"] = replace(mine, organisation=sha("org-2").hex())
+    assert world.join("sn-1", validator=True).code == "SW4005"
+
+
 def test_nobody_becomes_a_sentinel_or_takes_a_peer_id(world: World) -> None:
     assert world.join("sn-2", type="SENTINEL").ok
     node = world.state.get("nodes", world.uid("sn-2"))
@@ -238,7 +274,7 @@ def test_organisations_fill_their_own_share_only(
 def test_a_certificates_oldest_unused_node_gives_way(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(membership, "MAX_NODES_PER_CERTIFICATE", 3)
+    monkeypatch.setattr(membership, "MAX_NODES_PER_KEY", 3)
     names = [f"sl-{i}" for i in range(5)]
     for name in names:
         world.add(name, certificate="one")
@@ -253,7 +289,7 @@ def test_a_certificates_oldest_unused_node_gives_way(
 def test_members_of_one_certificate_are_bounded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contracts, "MAX_MEMBERS_PER_CERTIFICATE", 2)
+    monkeypatch.setattr(contracts, "MAX_MEMBERS_PER_KEY", 2)
     monkeypatch.setattr(contracts, "MAX_MEMBERS", 3)
     for i in range(3):
         world.add(f"sl-{i}", certificate="one")

@@ -19,8 +19,8 @@ from swarm.ledger.state.verdict import Refused
 
 MAX_PER_ORGANISATION = 256
 MAX_MEMBERS = 256
-# Majorities count members, so a certificate gets only so many.
-MAX_MEMBERS_PER_CERTIFICATE = 32
+# Majorities count members, so a key gets only so many.
+MAX_MEMBERS_PER_KEY = 32
 
 
 def fresh(name: str, created: int, organisation: str) -> Contract:
@@ -124,8 +124,8 @@ def _make_room(contract: Contract, fingerprint: str) -> None:
     """Refuse, or drop a member that is gone, when there are too many."""
     members = contract["members"]
     own = [uid for uid, member in members.items() if member["fingerprint"] == fingerprint]
-    if len(own) >= MAX_MEMBERS_PER_CERTIFICATE:
-        _displace(contract, own, f"your certificate has {len(own)} learners in this contract")
+    if len(own) >= MAX_MEMBERS_PER_KEY:
+        _displace(contract, own, f"your key has {len(own)} learners in this contract")
     elif len(members) >= MAX_MEMBERS:
         _displace(contract, list(members), f"this contract has {len(members)} learners")
 

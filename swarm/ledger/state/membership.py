@@ -1,7 +1,10 @@
 """Membership: which components take part, and which SNs vote.
 
-A node's uid is derived from its certificate and its announced name, so nobody can speak for, or
-take the place of, another. SNs have one node a certificate; SWOPs and SLs may have several.
+A node's uid is derived from its key and its announced name, so nobody can speak for, or take the
+place of, another. SNs have one node a key; SWOPs and SLs may have several. A record belongs to the
+organisation and role under which it was made: another certificate of the same key updates it only
+if both are the same. After a node has left, it may come back under another CA, as when its
+organisation's CA was replaced.
 """
 
 from __future__ import annotations
@@ -12,14 +15,22 @@ from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
 from swarm.ledger.state import authorities, rounds, taskrunners
 from swarm.ledger.state.draft import MAX_VALIDATORS, Context, Draft, validators
-from swarm.ledger.state.operation import FULL, NOT_YOURS, UNKNOWN_NODE, Operation, created_by
+from swarm.ledger.state.operation import (
+    FULL,
+    NOT_YOURS,
+    UNKNOWN_NODE,
+    Operation,
+    check_owner,
+    created_by,
+    role_of_type,
+)
 from swarm.ledger.state.records import Node
 from swarm.ledger.state.transitions import Transition, Transitions
 from swarm.ledger.state.verdict import Refused
 
 # A host that starts a fresh learner, under a fresh name, for every training must not run out of
 # places: its own oldest unused node gives way. Others are never touched.
-MAX_NODES_PER_CERTIFICATE = 64
+MAX_NODES_PER_KEY = 64
 MAX_NODES_PER_ORGANISATION = 1024
 MAX_PAIRS = 64
 
@@ -28,13 +39,11 @@ TRANSITIONS = Transitions(
     "absent",
     (
         Transition("absent", "node.enroll", "active", "a component joins"),
-        Transition("active", "node.enroll", "active", "the same certificate updates the record"),
+        Transition("active", "node.enroll", "active", "the same key updates the record"),
         Transition("inactive", "node.enroll", "active", "it returns"),
         Transition("active", "node.leave", "inactive", "it leaves in order"),
         Transition("inactive", "node.leave", "inactive", "it had left already"),
-        Transition(
-            "inactive", "displaced", "absent", "its certificate needs the place for a new name"
-        ),
+        Transition("inactive", "displaced", "absent", "its key needs the place for a new name"),
         Transition(
             "active", "displaced", "absent", "the same, when it is part of no training and no task"
         ),
@@ -60,10 +69,6 @@ ENROLL = {
 }
 
 
-def _role_of(kind: str) -> Role:
-    return Role.SN if kind in ("SENTINEL", "SN") else Role(kind)
-
-
 def _state_of(node: Node | None) -> str:
     if node is None:
         return "absent"
@@ -73,13 +78,15 @@ def _state_of(node: Node | None) -> str:
 def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Create or update the sender's own node."""
     sender, kind = context.sender, args["type"]
-    if sender.role != _role_of(kind):
+    if sender.role != role_of_type(kind):
         raise Refused("SW4004", f"a certificate of role {sender.role} cannot enroll as {kind}")
     is_sn = sender.role == Role.SN
     if is_sn == bool(args["uid_name"]):
         raise Refused(a.MALFORMED, "uid_name is empty for an SN and given for all others")
     uid = node_uid(sender.fingerprint, args["uid_name"])
     before = draft.node(uid)
+    if before is not None:
+        _check_same_member(draft, context, before)
     kind = _kind(kind, before)
     _check_links(draft, args, uid, is_sn)
     if before is None:
@@ -110,6 +117,15 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if before is not None and before["validator"] and not votes:
         authorities.recount(draft)
     return {"uid": uid, "validator": votes} if is_sn else {"uid": uid}
+
+
+def _check_same_member(draft: Draft, context: Context, before: Node) -> None:
+    check_owner(before, context)
+    # The last validator cannot leave, and must be able to tell its address after a change of its CA.
+    alone = [validator.uid for validator in validators(draft)] == [before["uid"]]
+    if before["active"] and before["organisation"] != context.sender.organisation and not alone:
+        why = f"node {before['uid']} is active in another organisation: let it leave first"
+        raise Refused(NOT_YOURS, why)
 
 
 def _kind(asked: str, before: Node | None) -> str:
@@ -147,7 +163,7 @@ def _may_vote(draft: Draft, uid: str, before: Node | None, asked: bool) -> bool:
 
 def _make_room(draft: Draft, context: Context) -> None:
     """Refuse when the sender's organisation has too many nodes; displace one of the sender's own
-    when its certificate has."""
+    when its key has."""
     sender = context.sender
     if created_by(draft, "nodes", sender.organisation) >= MAX_NODES_PER_ORGANISATION:
         raise Refused(FULL, f"your organisation has {MAX_NODES_PER_ORGANISATION} nodes already")
@@ -156,12 +172,12 @@ def _make_room(draft: Draft, context: Context) -> None:
         for uid, record in draft.items("nodes")
         if record["fingerprint"] == sender.fingerprint
     ]
-    if len(own) < MAX_NODES_PER_CERTIFICATE:
+    if len(own) < MAX_NODES_PER_KEY:
         return
     busy = rounds.busy_members(draft) | taskrunners.busy_operators(draft)
     free = sorted(entry for entry in own if entry[2] not in busy)
     if not free:
-        raise Refused(FULL, f"your certificate has {len(own)} nodes, all of them in use")
+        raise Refused(FULL, f"your key has {len(own)} nodes, all of them in use")
     active, _, uid = free[0]
     TRANSITIONS.step("active" if active else "inactive", "displaced")
     draft.delete("nodes", uid)
@@ -173,8 +189,7 @@ def leave(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     node = draft.edit_node(uid)
     if node is None:
         raise Refused(UNKNOWN_NODE, f"no node {uid} has enrolled")
-    if node["fingerprint"] != context.sender.fingerprint:
-        raise Refused(NOT_YOURS, f"node {uid} belongs to another certificate")
+    check_owner(node, context)
     if node["validator"] and len(validators(draft)) == 1:
         return {"stays": True}  # without a validator no block could ever follow
     TRANSITIONS.step(_state_of(node), "node.leave")

@@ -31,19 +31,32 @@ UNKNOWN_NODE = "SW4010"
 
 
 def own_node(draft: Draft, context: Context, uid: str) -> Node:
-    """Return the node `uid` if it is active and enrolled by the sender's certificate.
+    """Return the node `uid` if it is active, and enrolled by the sender's key in the same role.
 
-    A uid is a hash over certificate and announced name and was checked when it enrolled, so equal
-    fingerprints prove ownership. Raises Refused.
+    A uid is a hash over key and announced name and was checked when it enrolled, so equal
+    fingerprints prove ownership. One key may have certificates of several roles; each speaks for
+    the nodes of its own role only. Raises Refused.
     """
     node = draft.node(uid)
     if node is None:
         raise Refused(UNKNOWN_NODE, f"no node {uid} has enrolled")
-    if node["fingerprint"] != context.sender.fingerprint:
-        raise Refused(NOT_YOURS, f"node {uid} belongs to another certificate")
+    check_owner(node, context)
     if not node["active"]:
         raise Refused(UNKNOWN_NODE, f"node {uid} has left; enroll it again first")
     return node
+
+
+def check_owner(node: Node, context: Context) -> None:
+    """Raise Refused unless the sender's key enrolled the node, in the role that it has now."""
+    if node["fingerprint"] != context.sender.fingerprint:
+        raise Refused(NOT_YOURS, f"node {node['uid']} belongs to another key")
+    if role_of_type(node["type"]) != context.sender.role:
+        raise Refused(NOT_YOURS, f"node {node['uid']} is of the type {node['type']}")
+
+
+def role_of_type(kind: str) -> Role:
+    """Role of the certificate that a node of this type needs."""
+    return Role.SN if kind in ("SENTINEL", "SN") else Role(kind)
 
 
 def sending_sn(draft: Draft, context: Context) -> str:

@@ -10,13 +10,13 @@ from typing import Any, TypedDict
 
 
 class Node(TypedDict):
-    """nodes/{uid}: a component that enrolled; only its own certificate can change it."""
+    """nodes/{uid}: a component that enrolled; only its own key can change it."""
 
     uid: str
     type: str  # SENTINEL | SN | SWOP | SL
     name: str  # as announced, for example the container's name
     organisation: str
-    fingerprint: str
+    fingerprint: str  # of its key
     public_key: bytes
     host: str
     port: int

@@ -25,7 +25,7 @@ from swarm.ledger.state.verdict import Refused
 
 MAX_PER_ORGANISATION = 256
 MAX_PAIRS = 512  # of one task
-MAX_PAIRS_PER_CERTIFICATE = 64  # so that no host can fill the places of all others
+MAX_PAIRS_PER_KEY = 64  # so that no host can fill the places of all others
 MAX_NEEDED = 4096
 MAX_STATUS = 2000  # characters; the end of a failed program's log fits
 EVERYBODY = "*"
@@ -244,10 +244,10 @@ def _check_room(draft: Draft, runner: Taskrunner, node: Node, pairs: int) -> Non
         other = draft.node(uid)
         if other is None or other["fingerprint"] == node["fingerprint"]:
             own += size
-    if everybody > MAX_PAIRS or own > MAX_PAIRS_PER_CERTIFICATE:
+    if everybody > MAX_PAIRS or own > MAX_PAIRS_PER_KEY:
         raise Refused(
             FULL,
-            f"a task has places for {MAX_PAIRS} pairs, {MAX_PAIRS_PER_CERTIFICATE} a certificate",
+            f"a task has places for {MAX_PAIRS} pairs, {MAX_PAIRS_PER_KEY} a key",
         )
 
 
