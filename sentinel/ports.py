@@ -59,7 +59,7 @@ class HeaderView(Protocol):
 
     @property
     def state(self) -> bytes:
-        """Digest of the state before this block."""
+        """Digest of the state after this block."""
 
 
 class BlockView(Protocol):

@@ -73,6 +73,11 @@ class BlockHeader:
         return codec.encode([HEADER_TAG, *parts, self.count, self.root, *self.effect])
 
     @property
+    def state(self) -> bytes:
+        """Digest of the state after the block."""
+        return self.effect.state
+
+    @property
     def id(self) -> bytes:
         """The block id: what votes and certificates name."""
         return hashlib.sha256(self.encode()).digest()
@@ -82,8 +87,9 @@ class BlockHeader:
         """Parse and check form. Raises RemoteError SW3004."""
         value = codec.decode(raw, limit=1024, what="header", code=CODE)
         kinds = (bytes, int, bytes, int, str, int, bytes, bytes, bytes, bytes)
-        *parts, state, results, validators = codec.fields(value, HEADER_TAG, kinds, "header", CODE)
-        header = cls(*parts, Effect(state, results, validators))
+        parts = codec.fields(value, HEADER_TAG, kinds, "header", CODE)
+        chain, height, previous, time_ms, proposer, count, root, *effect = parts
+        header = cls(chain, height, previous, time_ms, proposer, count, root, Effect(*effect))
         hashes = (header.chain, header.previous, header.root, *header.effect)
         codec.require(all(len(h) == 32 for h in hashes), "a hash has not 32 bytes", CODE)
         codec.require(header.height > 0 and header.time_ms >= 0, "negative height or time", CODE)

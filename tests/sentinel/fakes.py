@@ -88,7 +88,7 @@ class FakeLedger:
             changed = frozenset({f"tasks/{args['name']}"})
         else:
             verdict, changed = FakeVerdict(False, "SW1001", "no such operation"), frozenset()
-        block = FakeBlock(FakeHeader(self.state.digest()), (tx,))
+        block = FakeBlock(FakeHeader(state.digest()), (tx,))
         self.blocks[height] = FakeCommitted(block, (verdict,), changed)
         self.state = state
         self.done[tx] = (height, verdict)
