@@ -141,6 +141,15 @@ CATALOGUE: dict[str, Entry] = {
         "the data directory is in use by another process",
         "stop the other network node, or give this one a SWARM_DATA_DIR of its own",
     ),
+    "SW3030": Entry(
+        "the network was recovered without this node's agreement",
+        "ask its operators; then accept the recovery with swarm ledger accept on the stopped node's "
+        "data directory, or rejoin with a new one",
+    ),
+    "SW3031": Entry(
+        "a ledger cannot be recovered or a recovery not accepted like this",
+        "follow docs/how-to/members.md; nothing was changed",
+    ),
     "SW4001": Entry(
         "a transaction cannot be in the next block",
         "send it anew: with a fresh id, to the right swarm, expiring within 2000 heights",
@@ -163,6 +172,21 @@ CATALOGUE: dict[str, Entry] = {
     "SW4011": Entry("a peer id that another node has", "give each SN a certificate of its own"),
     "SW4012": Entry("only validators may do this", "send it through an SN that is a validator"),
     "SW4013": Entry("not a CA certificate", "give one certificate in DER form"),
+    "SW4014": Entry(
+        "the last validator cannot be evicted", "let another SN join as a validator first"
+    ),
+    "SW4015": Entry(
+        "the key of this member was barred: it was evicted",
+        "nothing signed with this key is taken any more; ask the members that voted for it",
+    ),
+    "SW4016": Entry(
+        "two statements prove nothing against a validator",
+        "evidence is two signatures of one key for one step and different blocks",
+    ),
+    "SW4017": Entry(
+        "a recovery in an ordinary block, or of SNs that are no validators",
+        "use swarm ledger recover on the data directory of a stopped SN",
+    ),
     "SW4020": Entry("there is no such task", "see LIST TASKS"),
     "SW4021": Entry("a task of this name exists", "choose another name; they are never free again"),
     "SW4022": Entry("the task is finalized", "create a new task under another name"),

@@ -25,6 +25,12 @@ WORLD = World()
 for _name in MEMBERS[1:]:
     WORLD.add(_name, organisation="org-2" if _name in ("sl-3", "swop-2") else "org-1")
 UIDS = [WORLD.uid(name) for name in MEMBERS]
+STATEMENTS = [
+    WORLD.statement(name, block, round_=round_).encode()
+    for name in ("sn-1", "sn-2")
+    for block in ("one", "other")
+    for round_ in range(4)
+]
 OPERATION_IDS = st.sampled_from(["0" * 16, "f" * 16])
 
 # Values that fit each argument, mostly. Few of each, so that random sequences get somewhere.
@@ -50,6 +56,9 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "text": st.text(max_size=5),
     "why": st.just("slow"),
     "reason": st.just("gone"),
+    "validators": st.lists(st.sampled_from(UIDS[:2]), min_size=1, max_size=2, unique=True),
+    "first": st.sampled_from(STATEMENTS),
+    "second": st.sampled_from(STATEMENTS),
     "rules": st.fixed_dictionaries({**{k: st.just(v) for k, v in RULES.items()}}).map(dict),
     "mode": st.sampled_from(["snapshot", "inactive"]),
     "host": st.just("10.0.0.1"),
@@ -264,4 +273,4 @@ def test_the_genesis_digest_is_pinned() -> None:
     assert PREPARED.get("nodes", WORLD.uid("sl-1"))["host"] == NODE["host"]  # type: ignore[index]
 
 
-GENESIS_DIGEST = "c30a6303e4d880b1a4fb1112cab0fed48519c839289864b2be6464937f8b062e"
+GENESIS_DIGEST = "93e95a39fdaa41d9571fe4562e8393b9064da3668d0696612ea68f05084c6324"

@@ -71,6 +71,9 @@ class Session:
             "runner waits": runner["waiting"],
         }
         validators = [validator.uid for validator in world.state.validators()]
+        for uid, node in world.state.table("nodes").items():
+            if node["evicted"]:
+                views[f"{world.names.get(uid, uid)} is out"] = "evicted"
         views["validators"] = " ".join(sorted(world.names.get(uid, uid) for uid in validators))
         return views
 
@@ -79,7 +82,7 @@ class Session:
         return [
             f"{view}: {text}" if text else f"{view}: nothing"
             for view, text in self._seen.items()
-            if text != before[view]
+            if text != before.get(view)
         ]
 
     def digest(self, name: str) -> str:
@@ -98,6 +101,16 @@ class Session:
 
     def do_leave(self, name: str) -> Verdict:
         return self.world.do(name, "node.leave", uid=self.world.uid(name))
+
+    def do_evict(self, sender: str, name: str) -> Verdict:
+        return self.world.evict(sender, name)
+
+    def do_accuse(self, reporter: str, accused: str, first: str, second: str) -> Verdict:
+        one, other = (self.world.statement(accused, block) for block in (first, second))
+        return self.world.accuse(reporter, one, other)
+
+    def do_recover(self, sender: str, *names: str) -> Verdict:
+        return self.world.recover(sender, *names)
 
     def do_admit(self, sender: str, ca: str) -> Verdict:
         body = ca.encode().ljust(70)

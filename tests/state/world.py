@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from swarm.identity import Peer, Role, node_uid
+from swarm.identity.keys import public_der
+from swarm.identity.keys import sign as sign_with
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.genesis import Founder, Genesis
 from swarm.ledger.state import DEFAULT_CONTRACT, DEFAULT_RUNNER, Header, State, Verdict
 from swarm.ledger.transaction import Transaction
@@ -35,6 +42,12 @@ def sha(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+@lru_cache(maxsize=64)
+def key_of(holder: str) -> ec.EllipticCurvePrivateKey:
+    """The private key of a network node; the others sign nothing that the state machine checks."""
+    return ec.derive_private_key(int.from_bytes(sha(holder)[:31], "big"), ec.SECP256R1())
+
+
 def member(name: str, organisation: str = "org-1", certificate: str = "") -> Peer:
     """A member whose role is the part of its name before the hyphen, as "sl-1".
 
@@ -47,7 +60,11 @@ def member(name: str, organisation: str = "org-1", certificate: str = "") -> Pee
         role=role,
         organisation=sha(organisation).hex(),
         common_name=holder.upper(),
-        public_key_der=b"key of " + holder.encode(),
+        public_key_der=(
+            public_der(key_of(holder).public_key())
+            if role == Role.SN
+            else b"key of " + holder.encode()
+        ),
     )
 
 
@@ -153,6 +170,36 @@ class World:
         for name in names:
             assert self.join(name).ok
             assert self.train(name, **rules).ok
+
+    def evict(self, sender: str, name: str) -> Verdict:
+        """node.evict."""
+        return self.do(sender, "node.evict", uid=self.uid(name))
+
+    def statement(
+        self, name: str, block: str, *, kind: int = 2, height: int = 7, round_: int = 0,
+        chain: bytes = b"",
+    ) -> Statement:  # fmt: skip
+        """What a network node says when it signs "block" in a step."""
+        bare = Statement(kind, height, round_, -1, sha(block), self.uid(name), b"")
+        return self.signed(name, bare, chain)
+
+    def signed(self, name: str, bare: Statement, chain: bytes = b"") -> Statement:
+        """A statement with the signature of a network node."""
+        signature = sign_with(key_of(name), bare.signed_bytes(chain or self.state.chain))
+        return replace(bare, signature=signature)
+
+    def accuse(self, reporter: str, first: Statement, second: Statement) -> Verdict:
+        """node.accuse."""
+        return self.do(reporter, "node.accuse", first=first.encode(), second=second.encode())
+
+    def recover(self, sender: str, *names: str, reason: str = "two sites burnt down") -> Verdict:
+        """A recovery block, as accepted by every operator."""
+        uids = [self.uid(name) for name in names]
+        tx = self.transaction("ledger.recover", {"validators": uids, "reason": reason})
+        header = self.header()._replace(recovery=True)
+        pair = (tx, self.members[sender])
+        self.state, verdicts, self.changed = self.state.apply(header, [pair])
+        return verdicts[0]
 
     @property
     def contract(self) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 from swarm.identity import Peer
-from swarm.ledger.state.records import Authority, Contract, Node, Schema, Task, Taskrunner
+from swarm.ledger.state.records import (
+    Authority,
+    Contract,
+    Eviction,
+    Evidence,
+    Node,
+    Schema,
+    Task,
+    Taskrunner,
+)
 from swarm.ledger.state.table import Record
 from swarm.ledger.state.verdict import Header, Validator
 
@@ -111,6 +120,12 @@ class Draft:
 
     def authority(self, fingerprint: str) -> Authority | None:
         return cast("Authority | None", self.get("cas", fingerprint))
+
+    def eviction(self, fingerprint: str) -> Eviction | None:
+        return cast("Eviction | None", self.get("evictions", fingerprint))
+
+    def evidence(self, uid: str) -> Evidence | None:
+        return cast("Evidence | None", self.get("evidence", uid))
 
     def task(self, name: str) -> Task | None:
         return cast("Task | None", self.get("tasks", name))

@@ -28,7 +28,10 @@ from swarm.ledger.state import args as a
 from swarm.ledger.state import (
     authorities,
     contracts,
+    evictions,
+    evidence,
     membership,
+    recoveries,
     rounds,
     taskrunners,
     tasks,
@@ -46,17 +49,19 @@ from swarm.ledger.transaction import Transaction
 
 DEFAULT_CONTRACT = "defaultbb.cqdb.sml.hpe"
 DEFAULT_RUNNER = "defaulttaskbb.taskdb.sml.hpe"
-TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "schemas", "meta")
+TABLES = (
+    "nodes", "cas", "evictions", "evidence", "recoveries",
+    "tasks", "taskrunners", "contracts", "schemas", "meta",
+)  # fmt: skip
 MAX_AHEAD = 2000  # heights; an id is remembered until its transaction has expired
 MAX_TEXT = 2000  # characters of a verdict
 LATEST_MS = 1 << 53  # a proposer's clock may lie, but not break the encoding
 
+MODULES = (
+    membership, authorities, evictions, evidence, recoveries, tasks, taskrunners, contracts, rounds,
+)  # fmt: skip
 DISPATCH: Mapping[str, Operation] = MappingProxyType(
-    {
-        operation.name: operation
-        for module in (membership, authorities, tasks, taskrunners, contracts, rounds)
-        for operation in module.OPERATIONS
-    }
+    {operation.name: operation for module in MODULES for operation in module.OPERATIONS}
 )
 
 
@@ -66,7 +71,7 @@ class State:
     `height` is that of the last applied block, 0 for the genesis.
     """
 
-    __slots__ = ("_digest", "_ids", "_tables", "_validators", "chain", "height")
+    __slots__ = ("_barred", "_digest", "_ids", "_tables", "_validators", "chain", "height")
 
     def __init__(self, chain: bytes, height: int, tables: Mapping[str, Table], ids: IdBook) -> None:
         self.chain = chain
@@ -75,6 +80,7 @@ class State:
         self._ids = ids
         self._digest: bytes | None = None
         self._validators: tuple[Validator, ...] | None = None
+        self._barred: Mapping[str, str] | None = None
 
     @classmethod
     def genesis(cls, genesis: Genesis) -> State:
@@ -100,6 +106,7 @@ class State:
             contract="",
             joined=0,
             version=founder.version,
+            evicted=0,
         )
         root = Task(
             name=tasks.ROOT,
@@ -157,6 +164,17 @@ class State:
             self._validators = drafts.validators(self)
         return self._validators
 
+    def bar(self, fingerprint: str) -> str | None:
+        """Why a key is barred, for ever; None for all others."""
+        return evictions.bar(self, fingerprint)
+
+    def barred(self) -> Mapping[str, str]:
+        """All barred keys, by fingerprint, with the reason; the same object until it changes."""
+        if self._barred is None:
+            reasons = ((key, self.bar(key)) for key in self._tables["evictions"])
+            self._barred = MappingProxyType({key: why for key, why in reasons if why})
+        return self._barred
+
     def cas(self) -> Mapping[str, bytes]:
         """Admitted CAs: fingerprint to DER."""
         table = self._tables["cas"]
@@ -211,6 +229,8 @@ class State:
         after = State(self.chain, header.height, tables, ids.close(header.height))
         if tables["nodes"] is self._tables["nodes"]:
             after._validators = self._validators
+        if tables["evictions"] is self._tables["evictions"]:
+            after._barred = self._barred
         return after, tuple(verdicts), changed
 
     def _with(self, block: Draft) -> tuple[dict[str, Table], frozenset[str]]:
@@ -268,6 +288,9 @@ def execute(block: Draft, context: Context, transaction: Transaction) -> Verdict
 
 
 def _dispatch(draft: Draft, context: Context, transaction: Transaction) -> dict[str, Any]:
+    barred = evictions.bar(draft, context.sender.fingerprint)
+    if barred is not None:  # by this very block: earlier ones keep its transactions out of blocks
+        raise Refused(evictions.BARRED, barred)
     operation = DISPATCH.get(transaction.op)
     if operation is None:
         raise Refused("SW4003", f"there is no operation {transaction.op[:48]}")

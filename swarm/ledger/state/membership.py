@@ -13,8 +13,9 @@ from typing import Any
 
 from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
-from swarm.ledger.state import authorities, rounds, taskrunners
+from swarm.ledger.state import authorities, evictions, rounds, taskrunners
 from swarm.ledger.state.draft import MAX_VALIDATORS, Context, Draft, validators
+from swarm.ledger.state.nodes import TRANSITIONS, depart, state_of
 from swarm.ledger.state.operation import (
     FULL,
     NOT_YOURS,
@@ -25,7 +26,6 @@ from swarm.ledger.state.operation import (
     role_of_type,
 )
 from swarm.ledger.state.records import Node
-from swarm.ledger.state.transitions import Transition, Transitions
 from swarm.ledger.state.verdict import Refused
 
 # A host that starts a fresh learner, under a fresh name, for every training must not run out of
@@ -33,22 +33,6 @@ from swarm.ledger.state.verdict import Refused
 MAX_NODES_PER_KEY = 64
 MAX_NODES_PER_ORGANISATION = 1024
 MAX_PAIRS = 64
-
-TRANSITIONS = Transitions(
-    "Node",
-    "absent",
-    (
-        Transition("absent", "node.enroll", "active", "a component joins"),
-        Transition("active", "node.enroll", "active", "the same key updates the record"),
-        Transition("inactive", "node.enroll", "active", "it returns"),
-        Transition("active", "node.leave", "inactive", "it leaves in order"),
-        Transition("inactive", "node.leave", "inactive", "it had left already"),
-        Transition("inactive", "displaced", "absent", "its key needs the place for a new name"),
-        Transition(
-            "active", "displaced", "absent", "the same, when it is part of no training and no task"
-        ),
-    ),
-)
 
 NODE_NAME = a.text(0, 128)
 
@@ -69,12 +53,6 @@ ENROLL = {
 }
 
 
-def _state_of(node: Node | None) -> str:
-    if node is None:
-        return "absent"
-    return "active" if node["active"] else "inactive"
-
-
 def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Create or update the sender's own node."""
     sender, kind = context.sender, args["type"]
@@ -91,7 +69,7 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     _check_links(draft, args, uid, is_sn)
     if before is None:
         _make_room(draft, context)
-    TRANSITIONS.step(_state_of(before), "node.enroll")
+    TRANSITIONS.step(state_of(before), "node.enroll")
     votes = _may_vote(draft, uid, before, is_sn and args["validator"])
     node = Node(
         uid=uid,
@@ -112,11 +90,18 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
         contract=args["contract"] if kind == "SL" else "",
         joined=before["joined"] if before else context.header.height,
         version=args["version"],
+        evicted=0,
     )
     draft.put("nodes", uid, node)
-    if before is not None and before["validator"] and not votes:
-        authorities.recount(draft)
+    if votes or (before is not None and before["validator"]):
+        _recount(draft, context)
     return {"uid": uid, "validator": votes} if is_sn else {"uid": uid}
+
+
+def _recount(draft: Draft, context: Context) -> None:
+    """The validators, or their organisations, have changed."""
+    authorities.recount(draft)
+    evictions.recount(draft, context)
 
 
 def _check_same_member(draft: Draft, context: Context, before: Node) -> None:
@@ -186,21 +171,16 @@ def _make_room(draft: Draft, context: Context) -> None:
 def leave(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Take the sender's node out: of the votes, of its contracts and of its taskrunner."""
     uid = args["uid"]
-    node = draft.edit_node(uid)
+    node = draft.node(uid)
     if node is None:
         raise Refused(UNKNOWN_NODE, f"no node {uid} has enrolled")
     check_owner(node, context)
     if node["validator"] and len(validators(draft)) == 1:
         return {"stays": True}  # without a validator no block could ever follow
-    TRANSITIONS.step(_state_of(node), "node.leave")
-    was_validator, was_active = node["validator"], node["active"]
-    node["validator"] = node["active"] = False
+    was_validator = node["validator"]
+    depart(draft, context, uid, "node.leave")
     if was_validator:
-        authorities.recount(draft)
-    if was_active and node["type"] == "SL":
-        rounds.leave_everywhere(draft, context, uid)
-    if was_active and node["type"] == "SWOP":
-        taskrunners.operator_left(draft, context, uid)
+        _recount(draft, context)
     return {"stays": False}
 
 

@@ -30,6 +30,7 @@ class Node(TypedDict):
     contract: str  # (SL)
     joined: int  # height
     version: str
+    evicted: int  # height at which its key was barred; 0 for members in good standing
 
 
 class Authority(TypedDict):
@@ -38,6 +39,45 @@ class Authority(TypedDict):
     der: bytes
     votes: list[str]  # uids of SNs, sorted
     admitted: bool
+
+
+class Eviction(TypedDict):
+    """evictions/{fingerprint}: votes for barring a member's key, or that it is barred."""
+
+    uid: str  # the node that the first vote named
+    name: str
+    organisation: str
+    votes: dict[str, str]  # organisation to the common name of who voted for it
+    at: int  # height at which it was carried out; 0 while votes are lacking
+    needed: int  # validators that it took; 0 while votes are lacking
+
+
+class Case(TypedDict):
+    """Two contradicting statements of one validator (`consensus/statement.py`)."""
+
+    height: int
+    round: int
+    kind: int  # 0 proposal, 1 prevote, 2 precommit
+    first: bytes
+    second: bytes
+    reporter: str  # uid
+    recorded: int  # height of the block that has it
+
+
+class Evidence(TypedDict):
+    """evidence/{uid}: what proves that a validator signed two values for one step."""
+
+    name: str
+    cases: list[Case]
+
+
+class Recovery(TypedDict):
+    """recoveries/{height}: a block that survivors made without a quorum."""
+
+    validators: list[str]  # uids of those that went on
+    dropped: list[str]
+    reason: str
+    by: str
 
 
 class Task(TypedDict):

@@ -15,6 +15,7 @@ class Header(NamedTuple):
     height: int
     time_ms: int
     proposer: str
+    recovery: bool = False  # certified by survivors and accepted here (`swarm/ledger/recovery.py`)
 
 
 class Validator(NamedTuple):
