@@ -72,6 +72,7 @@ def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplicati
         chain,
         lambda height, rows: LedgerApplication.restore(chain, height, rows),
         verify_signature,
+        certified=genesis.order is None,
     )
 
 

@@ -89,9 +89,12 @@ class Store:
         chain: bytes,
         restore: Callable[[int, Iterable[Row]], App],
         verify: Verify,
+        *,
+        certified: bool = True,
     ) -> tuple[Store, App]:
         """Open and check. `restore` builds an application from its height and rows.
 
+        `certified`: the blocks have certificates, as they have where the nodes order by voting.
         Raises LocalError: SW3010 another swarm's, SW3011 damaged, SW3015 in use.
         """
         db = _connect(path)
@@ -106,7 +109,7 @@ class Store:
                 rows = db.execute("SELECT tbl, key, value FROM records ORDER BY tbl, key")
                 app = restore(top, (Row(*row) for row in rows))
                 store = cls(path, chain, app.fault_model, db)
-                store._check(top, app, verify)
+                store._check(top, app, verify, certified)
         except RemoteError as error:
             db.close()
             raise _damage(path, error.cause) from None
@@ -115,10 +118,10 @@ class Store:
             raise
         return store, app
 
-    def _check(self, top: int, app: Application, verify: Verify) -> None:
+    def _check(self, top: int, app: Application, verify: Verify, certified: bool) -> None:
         first = max(1, top - RECENT + 1)
         self.audit(first, top)
-        for height in range(max(1, top - CERTIFIED + 1), top + 1):
+        for height in range(max(1, top - CERTIFIED + 1), top + 1) if certified else ():
             block, certificate = self._pair(height)
             keys = self._keys(height)
             certificate.check(block, keys, quorum(len(keys), self._model), verify)
@@ -239,6 +242,11 @@ class Store:
             chosen.append((block, certificate))
         return tuple(chosen)
 
+    def position(self) -> bytes | None:
+        """The last `fx.WritePosition`, or None."""
+        row = self._row("SELECT value FROM meta WHERE key = 'position'")
+        return None if row is None else row[0]
+
     def evidence(self) -> list[tuple[int, str]]:
         """Height and name of validators that were seen to vote twice."""
         return list(self._db.execute("SELECT height, voter FROM evidence ORDER BY height, voter"))
@@ -303,6 +311,8 @@ class Store:
         elif isinstance(effect, fx.WriteVoting):
             value = codec.encode([effect.height, effect.round])
             run("REPLACE INTO meta VALUES ('voting', ?)", (value,))
+        elif isinstance(effect, fx.WritePosition):
+            run("REPLACE INTO meta VALUES ('position', ?)", (effect.position,))
         elif isinstance(effect, fx.WriteEvidence):
             run(
                 "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)",

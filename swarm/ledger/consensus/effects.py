@@ -73,6 +73,13 @@ class WriteEvidence:
 
 
 @dataclass(frozen=True)
+class WritePosition:
+    """How far the log of another network has been read, where that gives the order."""
+
+    position: bytes
+
+
+@dataclass(frozen=True)
 class Commit:
     """`block` is decided; `application` is the state after it. `ids` are its transactions'."""
 
@@ -132,7 +139,7 @@ class Halt:
     cause: str
 
 
-Durable = WriteVote | WriteLock | WriteVoting | WriteEvidence | Commit
+Durable = WriteVote | WriteLock | WriteVoting | WriteEvidence | WritePosition | Commit
 Outward = Send | StartTimer | Serve | Dropped | Blame | Halt
 Effect = Durable | Outward
-DURABLE = (WriteVote, WriteLock, WriteVoting, WriteEvidence, Commit)
+DURABLE = (WriteVote, WriteLock, WriteVoting, WriteEvidence, WritePosition, Commit)
