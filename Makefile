@@ -18,8 +18,8 @@ help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 # pip's output goes to a log, and is shown when it fails.
-NODE := -e '.[node,tensorflow,examples]'
-TEST := -e '.[node,tensorflow,examples,test]'
+NODE := -e '.[node,ethereum,tensorflow,examples]'
+TEST := -e '.[node,ethereum,tensorflow,examples,test]'
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 LOG := $(VENV)/install.log
 run = { $(1) >>$(LOG) 2>&1 || { tail -n 40 $(LOG); echo "failed: see $(LOG)"; exit 1; }; }

@@ -150,6 +150,49 @@ CATALOGUE: dict[str, Entry] = {
         "a ledger cannot be recovered or a recovery not accepted like this",
         "follow docs/how-to/members.md; nothing was changed",
     ),
+    "SW3101": Entry(
+        "the libraries for Ethereum-compatible networks are missing",
+        "install them: pip install 'swarmlearning[node,ethereum]'",
+    ),
+    "SW3102": Entry(
+        "the RPC end points belong to another network",
+        "give --rpc URLs of the network whose chain id the message names as the right one",
+    ),
+    "SW3103": Entry(
+        "no RPC end point of the ordering network does its work",
+        "start the node behind it or mend the connection; with several URLs in --rpc one is enough",
+    ),
+    "SW3104": Entry(
+        "there is no contract of this kind at the address",
+        "correct --contract, or deploy one: swarm ledger deploy-contract",
+    ),
+    "SW3105": Entry(
+        "the file of the account's private key cannot be used",
+        "give a file of yours with 64 hexadecimal digits and mode 0600; "
+        "swarm ledger new-account makes one",
+    ),
+    "SW3106": Entry(
+        "the account may not write to the contract",
+        "have a member register it: swarm ledger writer; a running network node does it for a "
+        "node that joins",
+    ),
+    "SW3107": Entry(
+        "the account cannot pay for gas",
+        "transfer funds to it; nothing is lost, waiting transactions are sent then",
+    ),
+    "SW3108": Entry(
+        "a block of the ordering network that was final has changed",
+        "ask who runs that network; if the change is to stay, start every network node with an "
+        "empty data directory, and found swarms there with more --confirmations",
+    ),
+    "SW3109": Entry(
+        "an RPC end point gives an answer that cannot be right",
+        "nothing is lost: it is asked again, and another one, too; look at the node behind it",
+    ),
+    "SW3110": Entry(
+        "the ordering network refused a transaction",
+        "read its reason; a member's account may have been removed from the contract",
+    ),
     "SW4001": Entry(
         "a transaction cannot be in the next block",
         "send it anew: with a fresh id, to the right swarm, expiring within 2000 heights",
