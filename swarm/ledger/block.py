@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import RemoteError
@@ -168,11 +169,13 @@ def validators_hash(validators: Iterable[Validator]) -> bytes:
     return hashlib.sha256(codec.encode([VALIDATORS_TAG, pairs])).digest()
 
 
+@lru_cache(256)  # the same for all who vote for one block in one step
 def vote_bytes(chain: bytes, kind: int, height: int, round_: int, block_id: bytes) -> bytes:
     """What a validator signs to prevote or precommit."""
     return codec.encode([VOTE_TAG, chain, kind, height, round_, block_id])
 
 
+@lru_cache(16)
 def proposal_bytes(
     chain: bytes, height: int, round_: int, valid_round: int, block_id: bytes
 ) -> bytes:

@@ -9,7 +9,7 @@ first vote that reached it, nodes could miss the quorum of prevotes that a later
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from swarm.ledger.block import NIL, PRECOMMIT, Block
@@ -38,6 +38,7 @@ class Tally:
         self.highest: dict[str, int] = {}  # last round in which a validator signed anything
         self.proposals: dict[int, list[Proposal]] = {}  # by round; the first one is the proposal
         self._votes: dict[Step, dict[tuple[str, bytes], Vote]] = defaultdict(dict)
+        self._voters: dict[Step, set[str]] = defaultdict(set)
         self._counts: dict[tuple[int, int, bytes], int] = defaultdict(int)
         self._reached: list[tuple[int, bytes]] = []  # precommit quorums: round, block id
         self._referred: set[int] = set()  # rounds outside the window that are needed still
@@ -72,9 +73,11 @@ class Tally:
         return abs(round_ - present) <= WINDOW or round_ in self._referred
 
     def _values(self, vote: Vote) -> list[bytes]:
-        held = self._votes.get((vote.kind, vote.round), {})
+        step = (vote.kind, vote.round)
+        if vote.voter not in self._voters.get(step, ()):
+            return []
         # At most VALUES entries of one voter exist, so this stays short.
-        return [value for voter, value in held if voter == vote.voter]
+        return [value for voter, value in self._votes[step] if voter == vote.voter]
 
     def add(self, message: Signed, present: int) -> Evidence | None:
         """Count a verified message that was `wanted`. Returns proof when it is a double vote."""
@@ -91,6 +94,7 @@ class Tally:
         step = (message.kind, message.round)
         before = self._values(message)
         self._votes[step][voter, message.block_id] = message
+        self._voters[step].add(voter)
         place = (message.kind, message.round, message.block_id)
         self._counts[place] += 1
         if (
@@ -109,9 +113,9 @@ class Tally:
         """The paper's "2f + 1 votes for *": each voter counts once."""
         return len(self.voters(kind, round_)) >= self.quorum
 
-    def voters(self, kind: int, round_: int) -> set[str]:
+    def voters(self, kind: int, round_: int) -> Collection[str]:
         """Who voted at all in a step."""
-        return {voter for voter, _ in self._votes.get((kind, round_), {})}
+        return self._voters.get((kind, round_), ())
 
     def decided(self) -> list[tuple[int, bytes]]:
         """Rounds and ids with a quorum of precommits."""
@@ -126,8 +130,8 @@ class Tally:
 
     def skip_to(self, present: int, honest: int) -> int | None:
         """Line 55: a round beyond `present` that at least `honest` validators have reached."""
-        beyond = sorted(round_ for round_ in self.highest.values() if round_ > present)
-        return beyond[-honest] if len(beyond) >= honest else None
+        beyond = [round_ for round_ in self.highest.values() if round_ > present]
+        return sorted(beyond)[-honest] if len(beyond) >= honest else None
 
     def messages(self, rounds: set[int]) -> Iterator[Vote]:
         """All votes of some rounds, for passing on."""
@@ -145,6 +149,7 @@ class Tally:
         self._referred.update(round_ for round_, _ in self._reached)
         old = present - WINDOW
         for step in [s for s in self._votes if s[1] < old and s[1] not in self._referred]:
+            del self._voters[step]
             for _, value in self._votes.pop(step):
                 self._counts.pop((*step, value), None)
         for round_ in [r for r in self.proposals if r < old and r not in self._referred]:
