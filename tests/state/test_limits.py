@@ -516,3 +516,25 @@ def test_tables_are_read_in_the_order_of_names() -> None:
     assert table.digest == shuffled.digest != Table().digest
     assert table.updated(dict.fromkeys(names)).digest == Table().digest
     assert table.updated({}) is table
+
+
+def test_each_decided_round_is_in_the_state_after_some_block(world: World) -> None:
+    """A round begins after the block that decided the last one, so none hides inside a block."""
+    world.learners("sl-1", min_peers=1)
+    world.checkin("sl-1")
+    uid, peer = world.uid("sl-1"), world.members["sl-1"]
+    own = {"contract": DEFAULT_CONTRACT, "uid": uid}
+    decide = {**own, "round": 0, "attempt": 0, "digest": sha("result"), "shards": []}
+    again = {
+        **own, "round": 1, "weight": 1, "samples": 1, "root": sha("next"), "size": 64,
+        "schema": sha("schema"), "base": sha("result"), "done": False,
+    }  # fmt: skip
+    first = (world.transaction("round.merged", decide), peer)
+    second = (world.transaction("round.checkin", again), peer)
+    assert [v.code for v in world.block(first, second)] == ["", "SW4053"]
+    last = world.contract["last"]
+    assert (last["height"], last["roots"]) == (
+        world.state.height,
+        {uid: sha("vector of sl-1")},
+    )
+    assert world.do("sl-1", "round.checkin", **again).ok

@@ -273,4 +273,4 @@ def test_the_genesis_digest_is_pinned() -> None:
     assert PREPARED.get("nodes", WORLD.uid("sl-1"))["host"] == NODE["host"]  # type: ignore[index]
 
 
-GENESIS_DIGEST = "93e95a39fdaa41d9571fe4562e8393b9064da3668d0696612ea68f05084c6324"
+GENESIS_DIGEST = "3f1ac5ca62d4f89ab005fd2044dc2f55cfac986f8215c8ba89ae114b01a9645b"

@@ -42,6 +42,7 @@ from swarm.ledger.state.digest import state_digest
 from swarm.ledger.state.draft import Context, Draft
 from swarm.ledger.state.ids import IDS, IdBook
 from swarm.ledger.state.operation import Operation
+from swarm.ledger.state.proof import RecordProof, prove
 from swarm.ledger.state.records import Authority, Node, Settings, Task
 from swarm.ledger.state.table import Record, Table
 from swarm.ledger.state.verdict import Header, Refused, Validator, Verdict
@@ -183,10 +184,16 @@ class State:
     def digest(self) -> bytes:
         """32 bytes that are equal for equal states only."""
         if self._digest is None:
-            parts = [(name, self._tables[name].digest) for name in TABLES]
-            parts.append((IDS, self._ids.used.digest))
-            self._digest = state_digest(self.chain, self.height, parts)
+            self._digest = state_digest(self.chain, self.height, self._parts())
         return self._digest
+
+    def _parts(self) -> tuple[tuple[str, bytes], ...]:
+        tables = [(name, self._tables[name].digest) for name in TABLES]
+        return (*tables, (IDS, self._ids.used.digest))
+
+    def prove(self, table: str, key: str) -> RecordProof:
+        """A proof against `digest` that a record is what it is. KeyError when there is none."""
+        return prove(self._tables[table], table, key, self._parts())
 
     # Changing
 

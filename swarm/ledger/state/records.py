@@ -185,6 +185,9 @@ class Decided(TypedDict):
     roster: list[str]
     holders: list[str]  # members that have the whole vector, sorted
     weights: dict[str, int]
+    samples: dict[str, int]
+    roots: dict[str, bytes]  # of the hash trees over what each member of the roster brought
+    height: int  # of the block that decided it
     size: int  # bytes of the vector
     started_ms: int
     at_ms: int

@@ -154,6 +154,9 @@ def checkin(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, A
             "SW4052", f"the roster of round {contract['round']} is closed", _progress(contract)
         )
     _check_base(contract, args["base"])
+    if contract["last"] and contract["last"]["height"] == context.header.height:
+        # So each decided round is in the state after some block, where a record can prove it.
+        raise Refused("SW4053", "the last round was decided in this very block; fetch its model")
     if args["weight"] == 0 and not (member["mode"] == "inactive" and args["done"]):
         raise Refused("SW4056", "a weight of 0 is for inactive members that are done")
     _check_schema(draft, contract, args)
@@ -320,6 +323,7 @@ def _decide(
     draft: Draft, context: Context, contract: Contract, digest: bytes, holders: list[str]
 ) -> None:
     roster, now = contract["roster"], context.header.time_ms
+    checkins = contract["checkins"]
     schema = draft.schema(contract["name"])
     assert schema is not None, "the first check-in fixed it"
     contract["last"] = Decided(
@@ -328,7 +332,10 @@ def _decide(
         digest=digest,
         roster=roster,
         holders=holders,
-        weights={uid: contract["checkins"][uid]["weight"] for uid in roster},
+        weights={uid: checkins[uid]["weight"] for uid in roster},
+        samples={uid: checkins[uid]["samples"] for uid in roster},
+        roots={uid: checkins[uid]["root"] for uid in roster},
+        height=context.header.height,
         size=schema["size"],
         started_ms=contract["started_ms"],
         at_ms=now,

@@ -1,8 +1,10 @@
 """A persistent table: name to record, with a digest that costs only what has changed.
 
 Records are spread over 256 buckets by the first byte of the SHA-256 of their name. A changed table
-shares all untouched buckets, and their digests, with the one that it was made from, so old states
-stay valid at no cost and one more record in a table of a million is still cheap.
+shares all untouched buckets with the one that it was made from, so old states stay valid at no cost
+and one more record in a table of a million is still cheap. The table's digest is the Merkle root
+(`swarm.ledger.merkle`) over the digests of its buckets, so that one record can be proven with what
+else is in its bucket and eight hashes (`proof.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from swarm.ledger import codec
+from swarm.ledger import codec, merkle
 
 Record = dict[str, Any]
 BUCKETS = 256
@@ -27,37 +29,68 @@ class _Bucket(NamedTuple):
     digest: bytes
 
 
-def _bucket_of(key: str) -> int:
+def bucket_of(key: str) -> int:
+    """Number of the bucket that a name belongs to."""
     # Not hash(): it differs between processes, and the layout is part of the digest.
     return hashlib.sha256(key.encode()).digest()[0]
 
 
-def _sealed(entries: dict[str, _Entry]) -> _Bucket:
+def bucket_digest(entries: Mapping[str, bytes]) -> bytes:
+    """SHA-256 over names and the digests of their records, in the order of names."""
     summary = hashlib.sha256()
     for key in sorted(entries):
         name = key.encode()
-        summary.update(len(name).to_bytes(4, "big") + name + entries[key].digest)
-    return _Bucket(entries, summary.digest())
+        summary.update(len(name).to_bytes(4, "big") + name + entries[key])
+    return summary.digest()
+
+
+def _sealed(entries: dict[str, _Entry]) -> _Bucket:
+    return _Bucket(entries, bucket_digest({key: e.digest for key, e in entries.items()}))
 
 
 _EMPTY = _sealed({})
 
 
+def _rehashed(tree: bytes, digests: Mapping[int, bytes]) -> bytes:
+    """A Merkle tree with the leaves of some buckets exchanged.
+
+    Nodes lie as in a heap: the root at 1, the children of `n` at `2n` and `2n + 1`, the leaves from
+    BUCKETS on. Of 256 leaves that is the tree of RFC 6962.
+    """
+    fresh = bytearray(tree)
+    for number, digest in digests.items():
+        at = 32 * (BUCKETS + number)
+        fresh[at : at + 32] = merkle.leaf(digest)
+    dirty = {(BUCKETS + number) // 2 for number in digests}
+    while dirty != {0}:
+        for n in dirty:
+            left, right = (
+                bytes(fresh[64 * n : 64 * n + 32]),
+                bytes(fresh[64 * n + 32 : 64 * n + 64]),
+            )
+            fresh[32 * n : 32 * n + 32] = merkle.node(left, right)
+        dirty = {n // 2 for n in dirty}
+    return bytes(fresh)
+
+
+_EMPTY_TREE = _rehashed(bytes(64 * BUCKETS), dict.fromkeys(range(BUCKETS), _EMPTY.digest))
+
+
 class Table(Mapping[str, Record]):
     """An immutable mapping. Its records are shared with other tables: never change one in place."""
 
-    __slots__ = ("_buckets", "_digests", "_size", "digest")
+    __slots__ = ("_buckets", "_size", "_tree", "digest")
 
     digest: bytes  # SHA-256; equal for equal contents, however they came about
 
     def __init__(self) -> None:
         self._buckets: tuple[_Bucket, ...] = (_EMPTY,) * BUCKETS
-        self._digests = _EMPTY.digest * BUCKETS  # of all buckets, in one piece
+        self._tree = _EMPTY_TREE
         self._size = 0
-        self.digest = hashlib.sha256(self._digests).digest()
+        self.digest = self._tree[32:64]
 
     def __getitem__(self, key: str) -> Record:
-        return self._buckets[_bucket_of(key)].entries[key].record
+        return self._buckets[bucket_of(key)].entries[key].record
 
     def __len__(self) -> int:
         return self._size
@@ -73,7 +106,7 @@ class Table(Mapping[str, Record]):
         touched: dict[int, dict[str, _Entry]] = {}
         size = self._size
         for key, record in changes.items():
-            number = _bucket_of(key)
+            number = bucket_of(key)
             if number not in touched:
                 touched[number] = dict(self._buckets[number].entries)
             entries = touched[number]
@@ -81,14 +114,24 @@ class Table(Mapping[str, Record]):
             if record is not None:
                 entries[key] = _Entry(record, hashlib.sha256(codec.encode(record)).digest())
                 size += 1
-        buckets, digests = list(self._buckets), bytearray(self._digests)
+        buckets = list(self._buckets)
         for number, entries in touched.items():
             buckets[number] = _sealed(entries)
-            digests[32 * number : 32 * number + 32] = buckets[number].digest
         table = Table.__new__(Table)
-        table._buckets, table._digests, table._size = tuple(buckets), bytes(digests), size
-        table.digest = hashlib.sha256(digests).digest()
+        table._buckets, table._size = tuple(buckets), size
+        table._tree = _rehashed(self._tree, {n: buckets[n].digest for n in touched})
+        table.digest = table._tree[32:64]
         return table
+
+    def beside(self, key: str) -> tuple[dict[str, bytes], list[bytes]]:
+        """What proves a record: digests of all records in its bucket, and the bucket's way up."""
+        number = bucket_of(key)
+        entries = {name: entry.digest for name, entry in self._buckets[number].entries.items()}
+        place, path = BUCKETS + number, []
+        while place > 1:
+            path.append(self._tree[32 * (place ^ 1) : 32 * (place ^ 1) + 32])
+            place //= 2
+        return entries, path
 
     def difference(self, before: Table | None) -> Iterator[tuple[str, Record | None]]:
         """Yield what differs from `before`, None for a deleted record; everything for None."""
