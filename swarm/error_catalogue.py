@@ -58,6 +58,11 @@ CATALOGUE: dict[str, Entry] = {
         "a certificate chain is malformed", "make the certificate anew, for instance with gen-cert"
     ),
     "SW1212": Entry("there is no trusted CA", "give the CA certificates with --capath or --cacert"),
+    "SW1213": Entry(
+        "the certificate file holds a certificate of another key",
+        "a new key is a new member: renew with the same key (gen-cert --renew), or restart the node "
+        "to let it join as the new member",
+    ),
     "SW2001": Entry("the peer is not connected", "wait for it to return; status lists who is up"),
     "SW2002": Entry("a peer did not answer in time", "check its load and the link to it"),
     "SW2003": Entry("the connection was lost during a call", "it is made again by itself"),

@@ -17,6 +17,7 @@ from swarm.identity.keys import PrivateKey, key_problem
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; the bundle of all public CAs has a twentieth of that
 
+_BEGIN = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----")
 _BLOCK = re.compile(
     rb"-----BEGIN (CERTIFICATE|X509 CRL)-----\s.*?-----END \1-----",
     re.DOTALL,
@@ -59,6 +60,8 @@ def read_file(path: Path) -> PemFile:
                 crls.append(x509.load_pem_x509_crl(match[0]))
         except PARSE_FAULTS as fault:
             problems.append(f"a {match[1].decode()} block cannot be parsed ({fault})")
+    if len(_BEGIN.findall(data)) > len(certificates) + len(crls) + len(problems):
+        problems.append("a block has no end")
     if path.suffix == ".crl" and not crls and not certificates and not problems:
         try:
             crls.append(x509.load_der_x509_crl(data))

@@ -15,10 +15,12 @@ it. Protocols above therefore let the server speak first, or treat a disconnect 
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Container, Sequence
+import tempfile
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -31,8 +33,11 @@ from swarm.identity.trust import TrustStore
 _PARTIAL_CHAIN = 0x80000  # X509_V_FLAG_PARTIAL_CHAIN: an intermediate CA may be the trusted one
 
 
-def make_context(cert: Path, key: Path, trust: TrustStore, *, server: bool) -> ssl.SSLContext:
-    """Context for one side of a connection. Raises LocalError SW1202, SW1209."""
+def make_context(pem: bytes, trust: TrustStore, *, server: bool) -> ssl.SSLContext:
+    """Context for one side of a connection; `pem` is a private key and its chain.
+
+    Raises LocalError SW1209 when the two do not fit.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -40,15 +45,32 @@ def make_context(cert: Path, key: Path, trust: TrustStore, *, server: bool) -> s
     context.verify_flags |= _PARTIAL_CHAIN
     if server:
         context.num_tickets = 0  # a resumed session would skip the look at the certificate
-    pem = "".join(ca.public_bytes(Encoding.PEM).decode("ascii") for ca in trust.cas)
-    context.load_verify_locations(cadata=pem)
+    cas = "".join(ca.public_bytes(Encoding.PEM).decode("ascii") for ca in trust.cas)
+    context.load_verify_locations(cadata=cas)
     try:
-        context.load_cert_chain(cert, key)
+        with _as_file(pem) as path:
+            context.load_cert_chain(path)
     except ssl.SSLError as fault:
-        raise LocalError("SW1209", f"{key} does not belong to {cert} ({fault.reason})") from fault
-    except OSError as fault:
-        raise LocalError("SW1202", f"cannot read {cert} or {key} ({fault.strerror})") from fault
+        raise LocalError("SW1209", f"key and certificate do not fit ({fault.reason})") from fault
     return context
+
+
+@contextmanager
+def _as_file(pem: bytes) -> Iterator[str]:
+    """A name under which OpenSSL can read the bytes, which Python cannot hand to it directly.
+
+    Not the user's files: these may be in the middle of being replaced.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("identity"), "wb") as file:
+            file.write(pem)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:  # readable by its owner only
+            file.write(pem)
+            file.flush()
+            yield file.name
 
 
 def presented_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:

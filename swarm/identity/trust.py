@@ -1,4 +1,4 @@
-"""The CAs that this node trusts, and what they have revoked.
+"""The CAs that this node trusts, what they have revoked, and which keys the members have barred.
 
 A trust store is a directory of CA files (`capath`), a bundle (`cacert`), or both. File names do not
 matter: every file of the directory is read; certificates of CAs and revocation lists (CRLs) are
@@ -8,12 +8,19 @@ Revocation is checked here and not by OpenSSL, for OpenSSL's switch is all or no
 that publishes no list makes all its certificates invalid as soon as another CA has one. Here a list
 counts for the CA that signed it. A list that is past its `nextUpdate` still revokes what it names,
 and is warned about: it must not stop a whole network that somebody forgot to renew it.
+
+Files change while a node runs. One that is being written, or was damaged, keeps its former contents
+until it is whole again, so that nobody revoked slips in, and no CA drops out, between two writes.
+One that is removed is gone at once.
+
+A key that the members' ledger has barred (evicted) is refused here as well, whatever certificate it
+comes with, so that there is one judgement for all doors.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -31,6 +38,10 @@ from swarm.identity.uid import fingerprint_of
 
 log = logging.getLogger("swarm.identity")
 
+_KEPT = "its former contents stay in use: replace it by a whole one, or remove it"
+
+Stamp = tuple[tuple[str, int, int, int], ...]  # path, time of change, size and inode of each file
+
 
 @dataclass(frozen=True)
 class _Contents:
@@ -40,7 +51,20 @@ class _Contents:
     ca_ders: dict[str, bytes] = field(default_factory=dict)
     crls: tuple[x509.CertificateRevocationList, ...] = ()
     notes: tuple[str, ...] = ()
-    stamp: tuple[object, ...] = ()
+    stamp: Stamp = ()
+    files: dict[Path, PemFile] = field(default_factory=dict)
+    # Lists of each CA whose certificates were looked at; found once, as signatures take time.
+    lists: dict[x509.Certificate, tuple[x509.CertificateRevocationList, ...]] = field(
+        default_factory=dict
+    )
+
+    def lists_of(self, issuer: x509.Certificate) -> tuple[x509.CertificateRevocationList, ...]:
+        found = self.lists.get(issuer)
+        if found is None:
+            found = self.lists[issuer] = tuple(
+                crl for crl in self.crls if crl.issuer == issuer.subject and _signed_by(crl, issuer)
+            )
+        return found
 
 
 class TrustStore:
@@ -50,8 +74,11 @@ class TrustStore:
         """Read the files. Raises LocalError SW1202 (unreadable), SW1212 (no CA in them)."""
         self._capath = capath
         self._cacert = cacert
+        self.version = 0  # grows with each change
         self._warned: set[str] = set()
-        self._contents = self._read()
+        self._unusable: Stamp | None = None  # what could not be taken over, to say so once
+        self._barred: Mapping[str, str] = {}
+        self._contents = self._read({})
         for note in self._contents.notes:
             log.info("%s", note)
 
@@ -78,20 +105,33 @@ class TrustStore:
     def reload(self) -> bool:
         """Read again what changed on disk. True when the trust store is another one now.
 
-        Files that cannot be read, as while they are being copied, leave the store as it was.
+        What cannot be used, as while it is being copied, leaves the store as it was.
         """
-        if self._stamp() == self._contents.stamp:
+        stamp = self._stamp()
+        if stamp in (self._contents.stamp, self._unusable):
             return False
         try:
-            fresh = self._read()
+            fresh = self._read(self._contents.files)
         except LocalError as fault:
+            self._unusable = stamp
             log.warning("trust store kept as it was: %s", fault)
             return False
+        self._unusable = None
         before, self._contents = self._contents, fresh
         for note in fresh.notes:
             if note not in before.notes:
-                log.info("%s", note)
-        return (before.cas, before.crls) != (fresh.cas, fresh.crls)
+                level = logging.WARNING if note.endswith(_KEPT) else logging.INFO
+                log.log(level, "%s", note)
+        return self._now_other((before.cas, before.crls) != (fresh.cas, fresh.crls))
+
+    def bar(self, barred: Mapping[str, str]) -> bool:
+        """Refuse these keys (fingerprint to reason) from now on. True when they are others now."""
+        before, self._barred = self._barred, dict(barred)
+        return self._now_other(before != self._barred)
+
+    def _now_other(self, other: bool) -> bool:
+        self.version += other
+        return other
 
     def verify(
         self,
@@ -103,15 +143,18 @@ class TrustStore:
         """Verify a chain (leaf first) at a moment (aware), for a door that is open to `roles`.
 
         Raises RemoteError: as `verify_chain`, and SW1203 expired, SW1204 not yet valid, SW1206
-        revoked, SW1207 a role that this door is not for.
+        revoked, SW1207 a role that this door is not for, SW4015 its key is barred.
         """
         ders = [c if isinstance(c, bytes) else c.public_bytes(Encoding.DER) for c in chain]
-        path = find_path(ders, self._contents.ca_ders)
+        contents = self._contents
+        path = find_path(ders, contents.ca_ders)
         for certificate in path:
             check_validity(certificate, at)
         for certificate, issuer in pairwise(path):
-            self._check_revocation(certificate, issuer, at)
+            self._check_revocation(contents, certificate, issuer, at)
         peer = peer_of_path(path)
+        if peer.fingerprint in self._barred:
+            raise RemoteError("SW4015", f"{describe(path[0])}: {self._barred[peer.fingerprint]}")
         if roles is not None and peer.role not in roles:
             raise RemoteError(
                 "SW1207", f"{describe(path[0])} has the role {peer.role}, which may not enter here"
@@ -119,11 +162,13 @@ class TrustStore:
         return peer
 
     def _check_revocation(
-        self, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime
+        self,
+        contents: _Contents,
+        certificate: x509.Certificate,
+        issuer: x509.Certificate,
+        at: datetime,
     ) -> None:
-        for crl in self._contents.crls:
-            if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
-                continue
+        for crl in contents.lists_of(issuer):
             if crl.next_update_utc is not None and crl.next_update_utc < at:
                 self._warn_once(
                     f"the revocation list of {describe(issuer)} should have been renewed on "
@@ -158,21 +203,17 @@ class TrustStore:
             files.append(self._cacert)
         return files
 
-    def _stamp(self) -> tuple[object, ...]:
+    def _stamp(self) -> Stamp:
         """Changes whenever a file is added, removed or written."""
         try:
-            return tuple(
-                (str(path), status.st_mtime_ns, status.st_size, status.st_ino)
-                for path in self._files()
-                for status in (path.stat(),)
-            )
-        except (OSError, LocalError):
-            return ("unreadable",)
+            return tuple(stamp_of(path) for path in self._files())
+        except LocalError:
+            return (("", 0, 0, 0),)
 
-    def _read(self) -> _Contents:
+    def _read(self, before: Mapping[Path, PemFile]) -> _Contents:
         contents = _Contents(stamp=self._stamp())  # before reading: a later change is seen again
         for path in self._files():
-            contents = _add(contents, read_file(path))
+            contents = _add(contents, _read_or_keep(path, before.get(path)))
         if not contents.cas:
             where = " or ".join(str(p) for p in (self._capath, self._cacert) if p is not None)
             raise LocalError("SW1212", f"no CA certificate found in {where}")
@@ -194,6 +235,30 @@ def check_validity(certificate: x509.Certificate, at: datetime) -> None:
         )
 
 
+def stamp_of(path: Path) -> tuple[str, int, int, int]:
+    """What changes when the file is written or replaced; zeros when it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read_or_keep(path: Path, before: PemFile | None) -> PemFile:
+    """What the file holds; what it held before when it is damaged now. Raises LocalError SW1202."""
+    held = before is not None and (before.certificates or before.crls)
+    try:
+        file = read_file(path)
+    except LocalError as fault:
+        if before is None or not held or not path.exists():
+            raise
+        return replace(before, problems=(f"{fault.cause}: {_KEPT}",))
+    if before is not None and held and (file.problems or not (file.certificates or file.crls)):
+        why = file.problems[0] if file.problems else "holds nothing now"
+        return replace(before, problems=(f"{why}: {_KEPT}",))
+    return file
+
+
 def _add(contents: _Contents, file: PemFile) -> _Contents:
     """Contents with those of one more file."""
     notes: list[str] = []
@@ -209,9 +274,10 @@ def _add(contents: _Contents, file: PemFile) -> _Contents:
             cas.append(certificate)
     if not file.certificates and not file.crls:
         notes.append(f"{file.path}: holds neither certificates nor revocation lists: skipped")
-    notes += [f"{file.path}: {problem}: skipped" for problem in file.problems]
+    notes += [f"{file.path}: {problem}" for problem in file.problems]
     return replace(
         contents,
+        files={**contents.files, file.path: file},
         cas=(*contents.cas, *cas),
         crls=(*contents.crls, *file.crls),
         notes=(*contents.notes, *notes),

@@ -129,7 +129,41 @@ def test_a_store_that_became_unreadable_is_kept(
     ca.path.write_text("being copied")
     assert not store.reload()
     assert admitted(store, node) == "SN"
-    assert "trust store kept as it was" in caplog.text
+    assert "its former contents stay in use" in caplog.text
+    ca.path.unlink()
+    assert not store.reload() and not store.reload()
+    assert caplog.text.count("trust store kept as it was") == 1
+    assert admitted(store, node) == "SN"
+
+
+def test_a_list_that_is_half_written_revokes_as_before(tmp_path: Path) -> None:
+    ca = pki.authority(tmp_path)
+    bad, worse = (pki.identity(tmp_path, Role.SN, ca, name=name) for name in ("bad", "worse"))
+    path = ca.revoke(bad)
+    store = TrustStore(capath=ca.capath)
+    whole = issue_crl(ca.issued, [bad.certificate, worse.certificate])
+    for size in (0, 9, 60, len(whole) // 2, len(whole) - 3):
+        path.write_bytes(whole[:size])
+        store.reload()
+        assert [admitted(store, i) for i in (bad, worse)] == ["SW1206", "SN"], size
+    path.write_bytes(whole)
+    assert store.reload()
+    assert [admitted(store, i) for i in (bad, worse)] == ["SW1206", "SW1206"]
+    path.unlink()
+    assert store.reload()
+    assert admitted(store, worse) == "SN"
+
+
+def test_a_barred_key_is_refused_whatever_its_certificate(tmp_path: Path) -> None:
+    ca, other = pki.authority(tmp_path, 1), pki.authority(tmp_path, 2)
+    key = pki.key("ec")
+    old, new = (pki.identity(tmp_path, Role.SN, by, key=key) for by in (ca, other))
+    store = TrustStore(capath=ca.capath)
+    assert store.bar({old.fingerprint: "evicted at height 7"})
+    assert not store.bar({old.fingerprint: "evicted at height 7"})
+    assert [admitted(store, i) for i in (old, new)] == ["SW4015", "SW4015"]
+    with pytest.raises(RemoteError, match="SN-2: evicted at height 7"):
+        store.verify(new.chain_der, at=now())
 
 
 def test_the_door(tmp_path: Path) -> None:
