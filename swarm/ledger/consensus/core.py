@@ -92,11 +92,13 @@ class Core(Algorithm):
         self._begin(now)
         if self.halted is None:
             if isinstance(message, msg.Vote | msg.Proposal):
-                self._on_signed(source, message)
+                if not self._on_signed(source, message):
+                    return self._out  # most are repetitions: no rule applies that did not before
             elif isinstance(message, msg.Transactions):
                 self._on_transactions(message)
             elif isinstance(message, msg.Ask):
                 self._on_ask(source, message)
+                return self._out
             elif isinstance(message, msg.Answer):
                 self._on_answer(source, message)
             elif isinstance(message, msg.Fetch):
@@ -157,7 +159,8 @@ class Core(Algorithm):
 
     # ------------------------------------------------------------------ proposals and votes
 
-    def _on_signed(self, source: str, message: msg.Signed) -> None:
+    def _on_signed(self, source: str, message: msg.Signed) -> bool:
+        """Count it; False when it changes nothing for the rules."""
         height = self.app.height + 1
         if message.height != height:
             if message.height == height + 1:
@@ -165,22 +168,23 @@ class Core(Algorithm):
             if message.height > height:
                 # Somebody has committed our height: find out who can give the block.
                 self._ask_once(source)
-            return
+            return False
         if not self._tally.wanted(message, self._round):
-            return
+            return False
         if isinstance(message, msg.Proposal) and self._proposer(message.round) != message.voter:
             self._blame(source, f"proposal of {message.voter}, whose turn it is not")
-            return
+            return False
         key = self._tally.keys[message.voter]
         if not self.config.verify(key, message.signed_bytes(self.config.chain), message.signature):
             self._blame(source, f"signature of {message.voter} does not fit its message")
-            return
+            return False
         proof = self._tally.add(message, self._round)
         if proof is not None:
             first, second = msg.encode(proof.first), msg.encode(proof.second)
             self._out.append(fx.WriteEvidence(height, message.voter, first, second))
             if self.app.fault_model == CRASH:
                 self._halt("SW3014", f"{message.voter} signed two values at height {height}")
+        return True
 
     def _keep_for_later(self, source: str, message: msg.Signed) -> None:
         """Hold a message of the next height, unchecked, within the share of its source."""
