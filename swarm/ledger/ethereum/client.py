@@ -35,7 +35,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 MAX_ANSWER = 48 << 20  # bytes of an answer
 MAX_END_POINTS = 8
-QUOTE_SECONDS = 5.0  # how long what the network asks for gas is taken to hold
+PRICE_SECONDS = 15.0  # how long a price of gas, or a tip, is taken to hold
 NO_ANSWER = "SW3103"
 
 _URL = re.compile(r"\w+://\S+")
@@ -64,15 +64,15 @@ class Receipt(NamedTuple):
 
     block: int
     ok: bool
+    gas: int = 0  # what it took
+    contract: str = ""  # address of the contract that it made
 
 
 class Standing(NamedTuple):
-    """What an end point says about the network and our account, for planning and for people."""
+    """What an end point says about our account, for `Sender.plan`."""
 
-    used: int
-    pending: int
-    quote: Fee
-    balance: int
+    used: int  # transactions in blocks, which is the lowest free nonce
+    pending: int  # and those that wait in the node
 
 
 # How nodes word their refusals (geth and its kin, Besu, Nethermind, Erigon, reth, anvil).
@@ -237,24 +237,24 @@ class EndPoint:
             raise Unreachable(f"has lost block {number}")
         return head.time
 
-    def quote(self) -> Fee:
-        """What the network asks for gas at present."""
-        head = self.newest()
+    def price(self, head: Head) -> int:
+        """What the network asks for gas: the price, or the tip where there is a base fee."""
         if head.base_fee is None:
-            return Fee(_number(self.read("eth_gasPrice"), "gas price"), None)
+            return _number(self.read("eth_gasPrice"), "gas price")
         try:
-            tip = _number(self.ask("eth_maxPriorityFeePerGas"), "tip")
+            return _number(self.ask("eth_maxPriorityFeePerGas"), "tip")
         except Refusal:  # not part of the standard
-            tip = 1 if head.base_fee else 0
-        # Twice the present base fee outlasts five full blocks.
-        return Fee(2 * head.base_fee + tip, tip)
+            return 1 if head.base_fee else 0
 
-    def standing(self, address: str, quote: Fee) -> Standing:
-        """Nonces and funds of an account."""
+    def standing(self, address: str) -> Standing:
+        """Nonces of an account."""
         used = _number(self.read("eth_getTransactionCount", address, "latest"), "nonce")
         pending = _number(self.read("eth_getTransactionCount", address, "pending"), "nonce")
-        balance = _number(self.read("eth_getBalance", address, "latest"), "balance")
-        return Standing(used, max(used, pending), quote, balance)
+        return Standing(used, max(used, pending))
+
+    def balance(self, address: str) -> int:
+        """Funds of an account."""
+        return _number(self.read("eth_getBalance", address, "latest"), "balance")
 
     def call(self, contract: str, data: bytes, block: str = "latest") -> bytes:
         """The result of a method that changes nothing."""
@@ -275,7 +275,9 @@ class EndPoint:
         if not isinstance(value, dict) or value.get("blockNumber") is None:
             return None
         ok = _number(value.get("status"), "status") == 1
-        return Receipt(_number(value["blockNumber"], "blockNumber"), ok)
+        number = _number(value["blockNumber"], "blockNumber")
+        gas = _number(value.get("gasUsed"), "gasUsed")
+        return Receipt(number, ok, gas, str(value.get("contractAddress") or "").lower())
 
 
 class Client:
@@ -290,7 +292,7 @@ class Client:
         self._end_points = [EndPoint(url, number, seconds) for number, url in enumerate(urls, 1)]
         self._expected = chain_id
         self._current = 0
-        self._quote: tuple[float, Fee] | None = None
+        self._price: tuple[float, int] | None = None
 
     @property
     def count(self) -> int:
@@ -341,17 +343,20 @@ class Client:
         assert found is not None, "it was checked"
         return found
 
-    def quote(self) -> Fee:
-        """What gas costs, asked for now and then. RemoteError SW3103."""
+    def quote(self, point: EndPoint, head: Head) -> Fee:
+        """What to offer for gas after the block `head`. Raises Unreachable."""
         now = time.monotonic()
-        if self._quote is None or now - self._quote[0] > QUOTE_SECONDS:
-            self._quote = (now, self.run(EndPoint.quote))
-        return self._quote[1]
+        if self._price is None or now - self._price[0] > PRICE_SECONDS:
+            self._price = (now, point.price(head))
+        price = self._price[1]
+        if head.base_fee is None:
+            return Fee(price, None)
+        # Twice the present base fee outlasts five full blocks.
+        return Fee(2 * head.base_fee + price, price)
 
     def standing(self, address: str) -> Standing:
-        """Nonces, price and funds. RemoteError SW3103."""
-        quote = self.quote()
-        return self.run(lambda point: point.standing(address, quote))
+        """Nonces. RemoteError SW3103."""
+        return self.run(lambda point: point.standing(address))
 
     def close(self) -> None:
         """Close all connections."""

@@ -252,6 +252,13 @@ class Sender:
         self.nonce = None
         return False
 
+    def executed(self, data: bytes) -> None:
+        """The follower has read a call of ours: its flight is over."""
+        for flight in list(self.flights.values()):
+            if flight.job.data == data:
+                self._forget(flight)
+                return
+
     def unproven(self) -> list[Flight]:
         """Flights whose nonce is used and whose receipt is wanted."""
         return [f for f in self.flights.values() if f.used is not None and f.block is None]
@@ -274,7 +281,10 @@ class Sender:
             self._forget(flight)
 
     def followed(self, number: int) -> None:
-        """The follower has read all blocks up to `number`: flights in them are over."""
+        """The follower has read all blocks up to `number`: flights in them are over.
+
+        What they carried and is not on the ledger by now was left out by its rules.
+        """
         for flight in list(self.flights.values()):
             if flight.block is not None and flight.block <= number:
                 self._forget(flight)
