@@ -68,7 +68,9 @@ def evict(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
 
 
 def _fresh(name: str, uid: str, organisation: str) -> Eviction:
-    return Eviction(uid=uid, name=name, organisation=organisation, votes={}, at=0, needed=0)
+    return Eviction(
+        uid=uid, name=name, organisation=organisation, votes={}, at=0, needed=0, reason=""
+    )
 
 
 def _check_vote(draft: Draft, context: Context, key: str) -> None:
@@ -124,6 +126,7 @@ def recount(draft: Draft, context: Context) -> None:
         TRANSITIONS.step(_state_of(eviction), "quorum")
         eviction["needed"] = standing(draft, eviction)["needed"]
         eviction["at"] = context.header.height
+        eviction["reason"] = _reason(eviction)
         for uid, node in list(draft.items("nodes")):
             if node["fingerprint"] == key:
                 depart(draft, context, uid, "evicted")["evicted"] = context.header.height
@@ -139,19 +142,16 @@ def _due(draft: Draft) -> str | None:
     return None
 
 
-def reason(eviction: Eviction) -> str:
-    """One sentence about a barred key, for its owner and for logs."""
+def _reason(eviction: Eviction) -> str:
     voters = ", ".join(eviction["votes"][key] for key in sorted(eviction["votes"]))
-    return (
-        f"{eviction['name'] or eviction['uid']} was evicted at height {eviction['at']} by the "
-        f"votes of {voters}"
-    )
+    who = eviction["name"] or eviction["uid"]
+    return f"{who} was evicted at height {eviction['at']} by the votes of {voters}"
 
 
 def bar(reader: Reader, fingerprint: str) -> str | None:
     """Why nothing signed with this key is taken any more; None when it is not barred."""
     record = reader.get("evictions", fingerprint)
-    return reason(cast(Eviction, record)) if record is not None and record["at"] else None
+    return str(record["reason"]) if record is not None and record["at"] else None
 
 
 OPERATIONS = (

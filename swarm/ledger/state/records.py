@@ -50,6 +50,7 @@ class Eviction(TypedDict):
     votes: dict[str, str]  # organisation to the common name of who voted for it
     at: int  # height at which it was carried out; 0 while votes are lacking
     needed: int  # validators that it took; 0 while votes are lacking
+    reason: str  # one sentence for its owner; "" while votes are lacking
 
 
 class Case(TypedDict):
