@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 
 import trio
 
@@ -20,14 +18,11 @@ from swarm.identity import Identity
 log = logging.getLogger("swarm.node")
 
 TICK = 1.0  # seconds
-TRUST_EVERY = 10  # ticks
-EXPIRY_EVERY = 24 * 3600  # ticks
 MAX_BUSY = 64  # own transactions under way
-EXPIRY_WARNING = timedelta(days=30)
 
 
 class Housekeeper:
-    """Reports lost learners, votes for new CAs, tells of waits and of a certificate's end."""
+    """Reports lost learners, votes for new CAs, tells of waits."""
 
     def __init__(
         self,
@@ -37,7 +32,6 @@ class Housekeeper:
         writer: Writer,
         presence: Presence,
         mesh: LateMesh,
-        trust_changed: Callable[[], None],
     ) -> None:
         self._identity = identity
         self._uid = uid
@@ -45,26 +39,17 @@ class Housekeeper:
         self._writer = writer
         self._presence = presence
         self._mesh = mesh
-        self._trust_changed = trust_changed
         self._busy: set[object] = set()  # what is being written to the ledger now
 
     async def run(self) -> None:
         """Run until cancelled."""
         rule = LostRule(self._uid, trio.current_time)
         waits = WaitLog(trio.current_time)
-        tick = 0
         async with trio.open_nursery() as nursery:
             while True:
                 self._look_for_losses(rule, nursery)
                 self._tell_waits(waits)
-                if tick % TRUST_EVERY == 0:
-                    if self._identity.trust.reload():
-                        log.info("the trust store has changed")
-                        self._trust_changed()
-                    self._vote_for_cas(nursery)
-                if tick and tick % EXPIRY_EVERY == 0:
-                    self._warn_of_expiry()
-                tick += 1
+                self._vote_for_cas(nursery)
                 await trio.sleep(TICK)
 
     def _look_for_losses(self, rule: LostRule, nursery: trio.Nursery) -> None:
@@ -126,12 +111,3 @@ class Housekeeper:
             for name, record in state.table(table).items():
                 reasons[name] = record["waiting"]
         waits.look(reasons)
-
-    def _warn_of_expiry(self) -> None:
-        left = self._identity.not_after - datetime.now(timezone.utc)
-        if left < EXPIRY_WARNING:
-            log.warning(
-                "the certificate %s expires in %d days; renew it with gen-cert --renew",
-                self._identity.common_name,
-                left.days,
-            )

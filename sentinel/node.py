@@ -38,6 +38,7 @@ from sentinel.streams import Pulse
 from sentinel.threads import in_thread
 from sentinel.version import VERSION
 from sentinel.writer import Writer
+from sentinel.vigil import Vigil
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.consensus.quorum import quorum
@@ -81,11 +82,13 @@ class NetworkNode:
         self._server = ApiServer(make_app(self._services()), self.identity, self._refusals)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
+        self._vigil = Vigil(self.identity, self._identity_changed, self._server.audit)
                 nursery.start_soon(self._end_on_signal, signals, nursery.cancel_scope)
                 where = (self.settings.listen, self.settings.api_port)
                 await nursery.start(self._server.serve, *where)
                 await self._start(nursery)
         log.info("stopped")
+                nursery.start_soon(self._vigil.run)
 
     async def _start(self, nursery: trio.Nursery) -> None:
         origin = await self._origin(nursery)
@@ -97,6 +100,7 @@ class NetworkNode:
         self._replica = replica
         self._writer = Writer(self.identity, replica)
         self._wire_mesh(replica)
+        self._vigil.bar(replica.state.barred())
         if replica.state.get("nodes", self.uid) is None:
             if not origin.peers and self.settings.sentinel_host:
                 nursery.start_soon(self._ask_for_peers)  # an earlier start was cut short
@@ -115,7 +119,6 @@ class NetworkNode:
         gc.freeze()
         housekeeper = Housekeeper(
             self.identity, self.uid, replica, self._writer, self._presence, self._mesh,
-            self._trust_changed,
         )  # fmt: skip
         nursery.start_soon(housekeeper.run)
 
@@ -286,6 +289,8 @@ class NetworkNode:
         if not self._mesh_up.is_set():
             raise Refusal(503, "SW5104", "this node's mesh is still being opened")
         peers = [(self._mesh.peer_id, [self.settings.announced])]
+            "certificate": self._vigil.status(),
+            "limited": self._limited(),
         for record in self._members(replica.state):
             if record["uid"] != self.uid and record["active"]:
                 peers.append((record["peer_id"], record["p2p"]))
@@ -312,6 +317,7 @@ class NetworkNode:
             """Answer when that height is committed here."""
             if type(height) is int and 0 <= height <= replica.state.height + 1:
                 with trio.move_on_after(FAREWELL_LIMIT):
+            "certificate_days_left": self._vigil.days_left,
                     await replica.wait_for(height)
             return replica.state.height
 
@@ -359,6 +365,8 @@ class NetworkNode:
         if self._real_mesh is None or self._replica is None:
             return
         for record in self._members(self._replica.state):
+        if self._replica is not None:
+            self._vigil.bar(self._replica.state.barred())
             if record["uid"] != self.uid and record["active"]:
                 self._dial(record["peer_id"], tuple(record["p2p"]))
 
@@ -367,8 +375,8 @@ class NetworkNode:
             self._dialled[peer_id] = addresses
             self._real_mesh.add(peer_id, addresses)
 
-    def _trust_changed(self) -> None:
-        self._server.trust_changed()
+    def _identity_changed(self) -> None:
+        self._server.renew()
         if self._real_mesh is not None:
             self._real_mesh.reload()
 

@@ -40,6 +40,14 @@ class MeshPeer(BaseModel):
     age_s: float | None = Field(description="seconds since it was last heard")
 
 
+class Certificate(BaseModel):
+    """This node's own certificate."""
+
+    not_after: str = Field(description="when it expires, UTC")
+    days_left: float = Field(description="negative when it has expired")
+    problem: str = Field(description="why others refuse it; empty when they should not")
+
+
 class Status(BaseModel):
     """This node's view of the network."""
 
@@ -54,6 +62,10 @@ class Status(BaseModel):
     fault_model: str
     peers: list[MeshPeer]
     waiting: str = Field(description="what the ledger waits for; empty when it waits for nothing")
+    certificate: Certificate
+    limited: dict[str, int] = Field(
+        description="how often a member, by common name, was turned away for asking too much"
+    )
 
 
 class MeshAddress(BaseModel):
@@ -69,6 +81,15 @@ class Bootstrap(BaseModel):
     chain: str
     genesis: str = Field(description="base64")
     peers: list[MeshAddress]
+
+
+class BlocksAnswer(BaseModel):
+    """Blocks with their certificates; `height` is that of the node."""
+
+    height: int
+    blocks: list[tuple[str, str]] = Field(description="base64 of block and of certificate")
+    genesis: str | None = Field(None, description="base64; with after=0")
+    recoveries: list[str] | None = Field(None, description="<height>-<block id>; with after=0")
 
 
 class TableAnswer(BaseModel):

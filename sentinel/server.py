@@ -32,6 +32,7 @@ from sentinel.tls import TlsStream, tune
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, check_peer
 
+from swarm.identity.tls import presented_chain
 log = logging.getLogger("swarm.api")
 
 HANDSHAKE_LIMIT = 5.0  # seconds
@@ -57,6 +58,7 @@ class ApiServer:
         self._by_certificate: Counter[str] = Counter()
         self._config = Config()
         self._config.errorlog = None
+        self._admitted: dict[trio.SocketStream, tuple[str, tuple[bytes, ...]]] = {}
         self._config.accesslog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = KEEP_ALIVE
@@ -67,12 +69,31 @@ class ApiServer:
         """Connections whose client was admitted."""
         return self._by_certificate.total()
 
-    def trust_changed(self) -> None:
-        """Use the trust store's present CAs for new connections."""
+    def renew(self) -> None:
+        """Use the identity's present certificate and CAs for new connections."""
         self._tls = self._identity.server_context()
 
     def abort(self) -> None:
         """Close all connections at once, whatever they are doing; for the end of the node.
+
+    def audit(self) -> None:
+        """Close the connections of those who may not enter any more: revoked, expired, barred, of a
+        CA that was removed. They hear why when they return."""
+        judged: dict[tuple[bytes, ...], str] = {}
+        for stream, (who, chain) in list(self._admitted.items()):
+            if chain not in judged:
+                judged[chain] = self._judge_again(who, chain)
+            if judged[chain]:
+                del self._admitted[stream]
+                stream.socket.close()
+
+    def _judge_again(self, who: str, chain: tuple[bytes, ...]) -> str:
+        try:
+            check_peer(chain, self._identity.trust, None)
+        except RemoteError as fault:
+            log.warning("connections from %s are closed: %s", who, fault.cause)
+            return fault.cause
+        return ""
 
         hypercorn shields its writes from cancellation, so a client that does not read could
         otherwise delay the end by SEND_LIMIT.
@@ -161,9 +182,12 @@ class ApiServer:
     async def _shake_hands(self, stream: TlsStream, who: str) -> dict[str, Any] | None:
         """Return the connection's state for the application; None when it must be closed."""
         try:
+        if state["peer"] is not None:
+            self._admitted[raw] = (who, tuple(presented_chain(stream.tls)))
             with trio.fail_after(HANDSHAKE_LIMIT):
                 await stream.do_handshake()
         except trio.TooSlowError:
+            self._admitted.pop(raw, None)
             self._refusals.note(who, "handshake", "no TLS handshake within 5 s")
             return None
         except ssl.SSLError as fault:

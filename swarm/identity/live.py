@@ -80,7 +80,7 @@ class Watch:
         trust = self._trust_version != self._identity.trust.version
         if trust:
             self._trust_version = self._identity.trust.version
-            log.info("the trust store has changed")
+            log.info("trusted CAs, revocations or barred keys have changed")
         certificate = self._look_at_certificate()
         self._say_what_is_wrong()
         self._warn_of_expiry()

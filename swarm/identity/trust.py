@@ -38,6 +38,7 @@ from swarm.identity.uid import fingerprint_of
 
 log = logging.getLogger("swarm.identity")
 
+BARRED = "SW4015"  # the refusal of a key that the members have barred
 _KEPT = "its former contents stay in use: replace it by a whole one, or remove it"
 
 Stamp = tuple[tuple[str, int, int, int], ...]  # path, time of change, size and inode of each file
@@ -154,7 +155,7 @@ class TrustStore:
             self._check_revocation(contents, certificate, issuer, at)
         peer = peer_of_path(path)
         if peer.fingerprint in self._barred:
-            raise RemoteError("SW4015", f"{describe(path[0])}: {self._barred[peer.fingerprint]}")
+            raise RemoteError(BARRED, f"{describe(path[0])}: {self._barred[peer.fingerprint]}")
         if roles is not None and peer.role not in roles:
             raise RemoteError(
                 "SW1207", f"{describe(path[0])} has the role {peer.role}, which may not enter here"

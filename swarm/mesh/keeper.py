@@ -106,11 +106,9 @@ class Keeper:
             kept.up, kept.since = up, trio.current_time()
             kept.news.set()
 
-    def ban(self, peer_id: str, banned: bool) -> None:
-        """Do not dial that peer, or do so again."""
-        (self._banned.add if banned else self._banned.discard)(peer_id)
-        if peer_id in self._kept:
-            self._kept[peer_id].news.set()
+    def ban(self, peer_id: str) -> None:
+        """Do not dial that peer any more."""
+        self._banned.add(peer_id)
 
     def failures(self) -> dict[str, str]:
         """Why peers could not be reached, for the status."""

@@ -23,6 +23,8 @@ import trio
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, Role, check_peer, node_uid
+from swarm.identity.live import AUDIT_EVERY
+from swarm.identity.trust import BARRED
 from swarm.mesh import codec, faults, frames
 from swarm.mesh.book import AddressBook, clean
 from swarm.mesh.host import Host, StreamWire
@@ -43,10 +45,10 @@ PROTOCOL_VERSION = 1
 MAX_BEAT = 16 * 1024  # bytes
 MAX_TOLD = 128  # peers that are taken from one frame
 MAX_TOLD_BYTES = 32 * 1024  # of peers in a HELLO, which has a limit of its own
-AUDIT_EVERY = 60.0  # seconds between looks at the certificates of those who are connected
+SUM_UP_EVERY = 60.0  # seconds between log lines about refusals that were not logged one by one
 SAVE_EVERY = 5.0  # seconds
 RESTART_AFTER = 1.0  # seconds
-_MAX_REFUSALS_LOGGED = 20  # in one AUDIT_EVERY, so that a port scan does not fill the disk
+_MAX_REFUSALS_LOGGED = 20  # in one SUM_UP_EVERY, so that a port scan does not fill the disk
 
 
 class Mesh:
@@ -89,7 +91,6 @@ class Mesh:
         self._running: set[Session] = set()
         self._dialling: dict[str, trio.CancelScope] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # uid -> when, of those who are gone
-        self._expelled: dict[str, str] = {}  # fingerprint -> peer id, "" when it was not here
         self._refusals: OrderedDict[str, str] = OrderedDict()  # peer id -> why, to log it once
         self._handlers: dict[str, Handler] = {}
         self._casts: dict[str, CastHandler] = {}
@@ -140,6 +141,7 @@ class Mesh:
                     self._nursery = nursery
                     nursery.start_soon(self._keeper.run)
                     nursery.start_soon(self._audit_often)
+                    nursery.start_soon(self._sum_up_often)
                     nursery.start_soon(self._save_often)
                     log.info("%s listens on %s", self.peer_id, ", ".join(listening))
                     on_start()
@@ -155,23 +157,10 @@ class Mesh:
                         await session.closed.wait()
 
     def reload(self) -> None:
-        """The trust store has changed: judge those who are connected by it, and all who come."""
+        """Own certificate, trusted CAs, revocations or barred keys are others now: judge those who
+        are connected by them, and all who come."""
         self._host.security.reload()
         self._audit()
-
-    def drop(self, fingerprint: str) -> None:
-        """Close the session of that key and keep it out, until `readmit`."""
-        self._expelled.setdefault(fingerprint, "")
-        for session in tuple(self._running):
-            wire = session.wire
-            if isinstance(wire, StreamWire) and wire.peer.fingerprint == fingerprint:
-                self._expelled[fingerprint] = wire.peer_id
-                self._keeper.ban(wire.peer_id, True)
-                session.stop("SW2013", "the certificate was excluded from this ledger")
-
-    def readmit(self, fingerprint: str) -> None:
-        """Take back a `drop`."""
-        self._keeper.ban(self._expelled.pop(fingerprint, ""), False)
 
     def add(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Keep a session with that peer for ever."""
@@ -282,10 +271,6 @@ class Mesh:
         await self._converse(Session(wire, self), wire)
 
     async def _converse(self, session: Session, wire: StreamWire) -> None:
-        if wire.peer.fingerprint in self._expelled:
-            session.settled.set()
-            await wire.close()
-            return
         self._running.add(session)
         try:
             await session.run()
@@ -469,20 +454,27 @@ class Mesh:
     async def _audit_often(self) -> None:
         while True:
             await trio.sleep(AUDIT_EVERY)
+            self._audit()
+
+    async def _sum_up_often(self) -> None:
+        while True:
+            await trio.sleep(SUM_UP_EVERY)
             hidden = self._refusals_logged - _MAX_REFUSALS_LOGGED
             if hidden > 0:
                 log.warning("%d more connections were refused", hidden)
             self._refusals_logged = 0
-            self._audit()
 
     def _audit(self) -> None:
-        """Close sessions whose certificate is no longer good: expired, revoked, its CA removed."""
+        """Close sessions whose certificate is no longer good: expired, revoked, its key barred, its
+        CA removed."""
         for session in tuple(self._running):
             assert isinstance(session.wire, StreamWire), "all our wires come from the host"
             try:
                 check_peer(session.wire.chain, self._identity.trust, {Role.SN})
             except RemoteError as error:
                 session.stop("SW2013", error.cause)
+                if error.code == BARRED:
+                    self._keeper.ban(session.wire.peer_id)  # for ever
 
     async def _save_often(self) -> None:
         while True:

@@ -7,7 +7,8 @@ multistream-select has agreed on `PROTOCOL`:
 2. Each side judges the other with `check_peer`: chain, dates, revocation, and the role SN.
 3. Each side sends one byte, the verdict, and waits for the other's. A TLS 1.3 client has finished
    its handshake before the server judged its certificate; without the byte it would believe itself
-   connected. A refused peer gets no byte, and no reason either: a closed connection.
+   connected. Behind a refusal follows the reason (revoked, barred, another role): whoever gets here
+   holds a certificate of a CA that is trusted. Others end in step 1, with an alert.
 
 TLS runs over memory buffers with a pump of our own, since trio's SSLStream drops the alert of a
 failed handshake, so that the refused side sees a bare end of file. A write that is cancelled in the
@@ -39,7 +40,9 @@ from swarm.mesh.door import Door
 PROTOCOL = TProtocol("/swarm-x509/1.0.0")
 ALPN = "swarm-x509/1"
 HANDSHAKE_TIMEOUT = 10.0  # seconds for steps 1 to 3
-_ACCEPTED = b"\x01"
+REFUSAL_LIMIT = 1.0  # seconds that a refused peer gets to hear why
+_REFUSED, _ACCEPTED = b"\x00", b"\x01"
+_MAX_REASON = 300  # bytes
 _CHUNK = 65536
 
 _CLOSED = (
@@ -227,16 +230,46 @@ class X509Transport(ISecureTransport):  # type: ignore[misc]
 
     async def _authenticate(self, pipe: TlsPipe, wanted: Any) -> tuple[Peer, Any]:
         await pipe.handshake()
+        try:
+            peer, public = self._judge(pipe, wanted)
+        except RemoteError as error:
+            await _refuse(pipe, error.cause)
+            raise
+        await pipe.write_msg(_ACCEPTED)
+        verdict = await pipe.run(lambda: pipe.tls.read(1))
+        if verdict == _REFUSED:
+            reason = await pipe.run(lambda: pipe.tls.read(_MAX_REASON))
+            raise RemoteError("SW2013", f"the peer refused our certificate: {_printable(reason)}")
+        if verdict != _ACCEPTED:
+            raise RemoteError("SW2013", _CLOSED)
+        return peer, public
+
+    def _judge(self, pipe: TlsPipe, wanted: Any) -> tuple[Peer, Any]:
+        """Who the other side is. Raises RemoteError when it may not enter."""
         peer = check_peer(pipe.tls, self._identity.trust, {Role.SN})
         public = keys.public_key(peer.public_key_der)
         if wanted is not None and ID.from_pubkey(public) != wanted:
             raise RemoteError(
                 "SW2013", f"{peer.common_name} answered there, with another key than expected"
             )
-        await pipe.write_msg(_ACCEPTED)
-        if await pipe.run(lambda: pipe.tls.read(1)) != _ACCEPTED:
-            raise RemoteError("SW2013", _CLOSED)
         return peer, public
+
+
+async def _refuse(pipe: TlsPipe, reason: str) -> None:
+    """Tell a peer why it may not enter."""
+    with trio.move_on_after(REFUSAL_LIMIT):
+        try:
+            await pipe.write_msg(_REFUSED + reason.encode()[:_MAX_REASON])
+            # Closing a socket with unread bytes in it would overtake what was just sent.
+            await pipe.run(lambda: pipe.tls.read(1))
+        except (ssl.SSLError, OSError, BaseLibp2pError):
+            return  # it has gone
+
+
+def _printable(data: bytes) -> str:
+    """What another one said, fit for a log."""
+    text = data.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text) or "without a reason"
 
 
 def _address(conn: Any) -> str:

@@ -48,12 +48,15 @@ class Rogue:
     def sign(self, data: bytes) -> bytes:
         return sign(self._key, data)
 
+    def _pem(self) -> bytes:
+        return self._made.key.read_bytes() + self._made.cert.read_bytes()
+
     def server_context(self) -> ssl.SSLContext:
-        return tls.make_context(self._made.cert, self._made.key, self.trust, server=True)
+        return tls.make_context(self._pem(), self.trust, server=True)
 
     def client_context(self) -> ssl.SSLContext:
         if not self._bare:
-            return tls.make_context(self._made.cert, self._made.key, self.trust, server=False)
+            return tls.make_context(self._pem(), self.trust, server=False)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -180,6 +183,7 @@ def _intermediate(ca: pki.Authority) -> Issued:
 
 
 CLOSED = "the peer closed the connection instead of accepting our certificate"
+REFUSED = "the peer refused our certificate"
 
 
 def test_a_dialler_of_an_unknown_ca(place: Path, good: Identity) -> None:
@@ -244,12 +248,10 @@ def test_only_network_nodes_may_enter(
     place: Path, ca: pki.Authority, good: Identity, role: Role
 ) -> None:
     other = pki.identity(place / role.value, role, ca)
-    outcome = run(lambda: attempt(good, other))
-    assert CLOSED in outcome.dialler
-    assert f"has the role {role}" in outcome.listener
-    outcome = run(lambda: attempt(other, good))
-    assert f"has the role {role}" in outcome.dialler
-    assert CLOSED in outcome.listener
+    for outcome in (run(lambda: attempt(good, other)), run(lambda: attempt(other, good))):
+        assert not outcome.connected
+        assert f"has the role {role}" in outcome.dialler
+        assert f"has the role {role}" in outcome.listener
 
 
 def test_revoked(place: Path) -> None:
@@ -260,12 +262,27 @@ def test_revoked(place: Path) -> None:
         identity.trust.reload()
     # `bad` itself has not read the list, as a node that does not care would not.
     outcome = run(lambda: attempt(one, bad))
-    assert CLOSED in outcome.dialler
+    assert f"{REFUSED}: certificate SN-bad was revoked by its CA on" in outcome.dialler
     assert "was revoked" in outcome.listener
     outcome = run(lambda: attempt(bad, one))
     assert "was revoked" in outcome.dialler
-    assert CLOSED in outcome.listener
+    assert f"{REFUSED}: certificate SN-bad was revoked by its CA on" in outcome.listener
     assert run(lambda: attempt(one, two)).connected
+
+
+def test_barred(place: Path, good: Identity, ca: pki.Authority) -> None:
+    """Evicted by the members; both sides know why, and a further certificate does not help."""
+    key = new_key()
+    judge = pki.identity(place / "judge", Role.SN, ca, name="judge")
+    for name in ("bad", "bad-again"):
+        bad = pki.identity(place / name, Role.SN, ca, name=name, key=key)
+        judge.trust.bar({bad.fingerprint: "evicted at height 7: it lies\n" + "x" * 1000})
+        for outcome in (run(lambda: attempt(judge, bad)), run(lambda: attempt(bad, judge))):  # noqa: B023
+            assert not outcome.connected
+            assert f"SN-{name}: evicted at height 7: it lies" in outcome.dialler
+            assert f"SN-{name}: evicted at height 7: it lies" in outcome.listener
+            assert REFUSED in outcome.dialler + outcome.listener
+    assert run(lambda: attempt(judge, good)).connected
 
 
 @contextmanager
@@ -300,8 +317,8 @@ def test_a_listener_that_says_nothing(good: Identity) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unknown ca", "wrong role", "revoked"])
-def test_who_is_refused_gets_no_byte(place: Path, kind: str) -> None:
-    """Not even a reason: application bytes come only after the verdict."""
+def test_who_is_refused_gets_a_reason_at_most(place: Path, kind: str) -> None:
+    """Application bytes come only after the verdict; strangers do not even hear why."""
     base = place / kind.replace(" ", "-")
     ca = pki.authority(base, 41)
     good = pki.identity(base, Role.SN, ca, name="good")
@@ -325,7 +342,11 @@ def test_who_is_refused_gets_no_byte(place: Path, kind: str) -> None:
             with trio.fail_after(10):
                 return await stranger.everything()
 
-    assert trio.run(main) == b""
+    got = trio.run(main)
+    if kind == "unknown ca":
+        assert got == b""
+    else:
+        assert got.startswith(b"\x00certificate S") and len(got) < 300
 
 
 def test_nothing_but_our_protocol_is_offered(good: Identity) -> None:

@@ -6,6 +6,7 @@ import functools
 import json
 import stat
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -208,18 +209,46 @@ async def test_another_protocol_is_refused(stage: RealStage) -> None:
 
 
 @scene
-async def test_an_excluded_certificate_stays_out_until_readmitted(stage: RealStage) -> None:
+async def test_a_barred_key_is_put_out_at_once_and_stays_out(stage: RealStage) -> None:
+    a, b = await stage.join("a"), await stage.join("b")
+    watch, other = Peers(a), Peers(b)
+    trust = identity("a").trust
+    trust.bar({identity("b").fingerprint: "evicted at height 7"})
+    try:
+        before = trio.current_time()
+        a.reload()
+        assert "evicted at height 7" in await watch.down(b.peer_id)
+        assert "evicted at height 7" in await other.down(a.peer_id)
+        assert trio.current_time() - before < 5
+        b.add(a.peer_id, a.addresses)
+        await trio.sleep(120)
+        assert watch.state(b.peer_id) is False
+        assert b.peers() == []
+        dials = a.counters["dials"]
+        await trio.sleep(120)
+        assert a.counters["dials"] == dials, "who is barred is not dialled"
+        assert "evicted at height 7" in b.unreachable()[a.peer_id]
+    finally:
+        trust.bar({})
+
+
+@scene
+async def test_an_expired_certificate_ends_a_session_that_is_up(stage: RealStage) -> None:
     a, b = await stage.join("a"), await stage.join("b")
     watch = Peers(a)
-    fingerprint = identity("b").fingerprint
-    a.drop(fingerprint)
-    assert "excluded" in await watch.down(b.peer_id)
-    b.add(a.peer_id, a.addresses)
-    await trio.sleep(120)
-    assert watch.state(b.peer_id) is False
-    assert b.peers() == []
-    a.readmit(fingerprint)
-    await watch.up(b.peer_id, timeout=120)
+    trust = identity("a").trust
+    verify = trust.verify
+
+    def later(chain: Any, *, at: datetime, **kwargs: Any) -> Any:
+        return verify(chain, at=at + timedelta(days=9999), **kwargs)
+
+    trust.verify = later  # type: ignore[method-assign]
+    try:
+        before = trio.current_time()
+        assert "expired on" in await watch.down(b.peer_id)
+        assert trio.current_time() - before < 5
+    finally:
+        trust.verify = verify  # type: ignore[method-assign]
 
 
 @scene
