@@ -25,7 +25,7 @@ from swarm.api.models import Endpoint
 from swarm.api.transport import Transport, code_of
 from swarm.errors import RemoteError
 from swarm.identity import Identity, node_uid
-from swarm.ledger.genesis import Founder, Genesis
+from swarm.ledger.genesis import EthereumOrder, Founder, Genesis
 
 log = logging.getLogger("swarm.node")
 
@@ -43,8 +43,11 @@ class Origin:
     peers: tuple[tuple[str, tuple[str, ...]], ...] = ()  # peer id and its multiaddresses
 
 
-def found(settings: Settings, identity: Identity) -> Genesis:
-    """Make the genesis of a new network, with this node as its first validator."""
+def found(settings: Settings, identity: Identity, order: EthereumOrder | None = None) -> Genesis:
+    """Make the genesis of a new network, with this node as its first validator.
+
+    `order`: the Ethereum-compatible network that gives the ledger its order, if one does.
+    """
     founder = Founder(
         uid=node_uid(identity.fingerprint),
         fingerprint=identity.fingerprint,
@@ -64,6 +67,7 @@ def found(settings: Settings, identity: Identity) -> Genesis:
         founder=founder,
         created_ms=int(time.time() * 1000),
         nonce=os.urandom(16),
+        order=order,
     )
 
 

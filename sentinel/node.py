@@ -29,6 +29,7 @@ from sentinel.bootstrap import Origin, found, join, write_origin
 from sentinel.housekeeping import Housekeeper
 from sentinel.late_mesh import LateMesh
 from sentinel.metrics import Metrics
+from sentinel.ordering import founding_order, open_orderer
 from sentinel.ports import CommittedView, StateView
 from sentinel.presence import Presence
 from sentinel.refusals import Refusals
@@ -42,6 +43,7 @@ from sentinel.vigil import Vigil
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.consensus.quorum import quorum
+from swarm.ledger.orderer import Orderer
 from swarm.ledger.replica import Replica
 from swarm.mesh.port import PeerInfo
 
@@ -66,7 +68,7 @@ class NetworkNode:
         self._mesh_view = self._mesh.view("presence")
         self._mesh_up = trio.Event()
         self._real_mesh: Any = None
-        self._replica: Replica | None = None
+        self._replica: Orderer | None = None
         self._starting = "the ledger is being opened"
         self._pulse = Pulse()
         self._dialled: dict[str, tuple[str, ...]] = {}
@@ -92,8 +94,8 @@ class NetworkNode:
 
     async def _start(self, nursery: trio.Nursery) -> None:
         origin = await self._origin(nursery)
-        replica = Replica(
-            self.settings.data_dir, origin.genesis, self.identity, self._mesh.view("ledger")
+        replica = await open_orderer(
+            self.settings, origin.genesis, self.identity, self._mesh.view("ledger")
         )
         replica.on_commit(self._committed)
         await nursery.start(replica.run)
@@ -130,7 +132,8 @@ class NetworkNode:
             log.info("going on with the ledger in %s", settings.data_dir)
             return Origin(kept)
         if settings.is_sentinel:
-            genesis = found(settings, self.identity)
+            order = await founding_order(settings)
+            genesis = found(settings, self.identity, order)
             log.info("founding the network %s", genesis.chain_id.hex()[:16])
             Replica.create(settings.data_dir, genesis, founder=True)
             return Origin(genesis)
@@ -252,7 +255,7 @@ class NetworkNode:
             metrics=self._metrics,
         )
 
-    def _ledger(self) -> Replica:
+    def _ledger(self) -> Orderer:
         if self._replica is None or self._starting:
             raise Refusal(503, "SW5104", f"this node is not ready: {self._starting}")
         return self._replica
@@ -312,7 +315,7 @@ class NetworkNode:
 
     # --------------------------------------------------------------- presence
 
-    def _wire_mesh(self, replica: Replica) -> None:
+    def _wire_mesh(self, replica: Orderer) -> None:
         async def reach(_: PeerInfo, height: Any) -> int:
             """Answer when that height is committed here."""
             if type(height) is int and 0 <= height <= replica.state.height + 1:

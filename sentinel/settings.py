@@ -8,17 +8,56 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.errors import LocalError
+from swarm.ledger.ethereum.contract import checked_address
+from swarm.ledger.ethereum.urls import end_points
 from swarm.ledger.genesis import BYZANTINE, FAULT_MODELS
 
 API_PORT = 30304
 P2P_PORT = 30303
 DATA_DIR = "/platform/swarm/SMLNODE"
+ORDERERS = ("embedded", "ethereum")
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class EthereumSettings:
+    """How this node reaches the Ethereum-compatible network that gives the ledger its order."""
+
+    chosen: bool  # --orderer ethereum: a founder must say so, others learn it from the genesis
+    rpc: tuple[str, ...] = field(repr=False)  # URLs, which may hold access keys
+    key: Path  # file with the private key of this node's account
+    contract: str  # address; "": the genesis says it
+    confirmations: int  # 0: the genesis says it, or a founder finds out
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> EthereumSettings | None:
+        """Read the variables; None when there are none. Raises LocalError SW5101."""
+        orderer = env.get("SWARM_ORDERER") or ""
+        if orderer not in ("", *ORDERERS):
+            raise LocalError("SW5101", f"SWARM_ORDERER={orderer}: not one of {ORDERERS}")
+        rpc, key = env.get("SWARM_ETH_RPC") or "", env.get("SWARM_ETH_KEY") or ""
+        contract = env.get("SWARM_ETH_CONTRACT") or ""
+        confirmations = env.get("SWARM_ETH_CONFIRMATIONS") or ""
+        chosen = orderer == "ethereum"
+        if orderer == "embedded" or not (chosen or rpc or key or contract or confirmations):
+            return None
+        for option, value in (("--rpc", rpc), ("--account-key", key)):
+            if not value:
+                raise LocalError("SW5101", f"{option} is missing: an Ethereum-compatible network orders")
+        if confirmations and not (confirmations.isdecimal() and 0 < int(confirmations) <= 10_000):
+            raise LocalError("SW5101", f"--confirmations: {confirmations}: not 1 to 10000")
+        return cls(
+            chosen,
+            end_points(rpc),
+            Path(key),
+            checked_address(contract, "--contract") if contract else "",
+            int(confirmations or 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -36,6 +75,7 @@ class Settings:
     sentinel_port: int
     data_dir: Path
     fault_model: str  # counts only when this node founds the network
+    ethereum: EthereumSettings | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -65,6 +105,7 @@ class Settings:
             sentinel_port=_port(env, "SENTINEL_API_SERVER_PORT", API_PORT),
             data_dir=Path(env.get("SWARM_DATA_DIR") or DATA_DIR),
             fault_model=model,
+            ethereum=EthereumSettings.from_env(env),
         )
 
     @property

@@ -73,6 +73,11 @@ SN_OPTIONS = (
     Option(("sn-p2p-port",), f"peer-to-peer port to publish (default {P2P_PORT})"),
     Option(("sn-p2p-service",), "name[:port] of this node's peer-to-peer port behind a proxy"),
     Option(("fault-model",), "with --sentinel: byzantine (default), or crash; stays for ever"),
+    Option(("orderer",), "with --sentinel: embedded (default), or ethereum; stays for ever"),
+    Option(("rpc",), "URL of an Ethereum node, or several with commas, where one orders"),
+    Option(("account-key",), "file with the private key of this node's account there"),
+    Option(("contract",), "with --orderer ethereum: address of the contract"),
+    Option(("confirmations",), "with --orderer ethereum: blocks until an entry is final"),
 )
 SL_OPTIONS = (
     Option(("host-ip",), "address at which other learners reach this one"),
@@ -203,6 +208,7 @@ def sn(parsed: Arguments) -> Launch:
     if sentinel:
         build.env["SN_I_AM_SENTINEL"] = "1"
     _fault_model(build, sentinel)
+    _orderer(build, sentinel)
     build.copy("sentinel-ip", "SENTINEL_NODE_IP")
     if (port := build.port("sentinel-api-port")) is not None:
         build.env["SENTINEL_API_SERVER_PORT"] = str(port)
@@ -229,6 +235,22 @@ def _fault_model(build: _Builder, sentinel: bool) -> None:
     if not sentinel:
         raise UsageError("--fault-model: only the founder of a network chooses it (--sentinel)")
     build.env["SWARM_FAULT_MODEL"] = model
+
+
+def _orderer(build: _Builder, sentinel: bool) -> None:
+    orderer = build.get("orderer")
+    if orderer is not None and orderer not in ("embedded", "ethereum"):
+        raise UsageError(f"--orderer: embedded or ethereum expected, not {orderer}")
+    if orderer is not None and not sentinel:
+        raise UsageError("--orderer: only the founder of a network chooses it (--sentinel)")
+    build.copy("orderer", "SWARM_ORDERER")
+    build.copy("rpc", "SWARM_ETH_RPC")
+    build.copy("contract", "SWARM_ETH_CONTRACT")
+    build.copy("confirmations", "SWARM_ETH_CONFIRMATIONS")
+    if (value := build.get("account-key")) is not None:
+        path = existing(value, "account-key", Path.is_file, "bad file")
+        build.env["SWARM_ETH_KEY"] = path
+        build.mounts.append(Mount(path, path))
 
 
 def sl(parsed: Arguments, find_network_node: Callable[[str, str], str]) -> Launch:

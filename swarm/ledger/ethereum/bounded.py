@@ -6,6 +6,7 @@ would hold a worker thread for ever, and one that never ends would fill the memo
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -17,8 +18,13 @@ PIECE = 1 << 16
 class BoundedSession(requests.Session):
     """Reads an answer as a whole, or raises one of requests' own exceptions."""
 
-    def __init__(self, most: int, seconds: float) -> None:
+    def __init__(self, url: str, most: int, seconds: float) -> None:
         super().__init__()
+        # Proxies and CAs of the environment are looked up once: requests does it for each request,
+        # which takes longer than the request, and sends logins that it finds in ~/.netrc.
+        self.proxies = requests.utils.get_environ_proxies(url)
+        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self.trust_env = False
         self._most = most
         self._seconds = seconds
 

@@ -17,12 +17,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-from urllib.parse import urlsplit
 
 from swarm.errors import LocalError, RemoteError
 from swarm.ledger.ethereum import sender as outcome
 from swarm.ledger.ethereum.account import require_web3
-from swarm.ledger.ethereum.contract import APPENDED, address_bytes, parse_appended
+from swarm.ledger.ethereum.contract import APPENDED, parse_appended
 from swarm.ledger.ethereum.follower import Event, Head, Page, sorted_events
 from swarm.ledger.ethereum.sender import Fee
 
@@ -34,7 +33,6 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 MAX_ANSWER = 48 << 20  # bytes of an answer
-MAX_END_POINTS = 8
 PRICE_SECONDS = 15.0  # how long a price of gas, or a tip, is taken to hold
 NO_ANSWER = "SW3103"
 
@@ -95,22 +93,6 @@ def _kind(message: str) -> str:
     return outcome.REFUSED
 
 
-def end_points(text: str) -> tuple[str, ...]:
-    """URLs from a list with commas. LocalError SW5101, which does not repeat them."""
-    urls = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not 0 < len(urls) <= MAX_END_POINTS:
-        raise LocalError("SW5101", f"--rpc: {len(urls)} URLs where 1 to {MAX_END_POINTS} may be")
-    for number, url in enumerate(urls, 1):
-        try:
-            parts = urlsplit(url)
-            fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            fine = False
-        if not fine:
-            raise LocalError("SW5101", f"--rpc: URL {number} is none of http:// or https://")
-    return urls
-
-
 class EndPoint:
     """One node's JSON-RPC interface."""
 
@@ -124,7 +106,7 @@ class EndPoint:
         self.number = number
         self.chain_id: int | None = None  # once it was asked
         self._faults = (RequestException, Web3Exception, OSError, ValueError)
-        session = BoundedSession(MAX_ANSWER, seconds)
+        session = BoundedSession(url, MAX_ANSWER, seconds)
         self._provider = HTTPProvider(
             url,
             request_kwargs={"timeout": (min(CONNECT_SECONDS, seconds), seconds)},
@@ -420,12 +402,3 @@ def _bytes(value: Any, what: str) -> bytes:
 
 def _malformed(what: str) -> Unreachable:
     return Unreachable(f"gives a malformed answer: {what}")
-
-
-def checked_address(text: str, option: str) -> str:
-    """An address in lower case. LocalError SW5101."""
-    try:
-        address_bytes(text)
-    except ValueError as error:
-        raise LocalError("SW5101", f"{option}: {error}") from None
-    return text.lower()

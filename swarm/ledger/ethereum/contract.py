@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from swarm.errors import RemoteError
+from swarm.errors import LocalError, RemoteError
 
 MAX_ENTRY = 96 * 1024  # bytes; the contract refuses more
 WORD = 32
@@ -80,6 +80,15 @@ def address_bytes(address: str) -> bytes:
     if len(address) != 42 or address[:2] != "0x":
         raise ValueError(f"{address[:60]!r} is not an address: 0x and 40 hexadecimal digits")
     return bytes.fromhex(address[2:])
+
+
+def checked_address(text: str, option: str) -> str:
+    """An address in lower case. LocalError SW5101."""
+    try:
+        address_bytes(text)
+    except ValueError as error:
+        raise LocalError("SW5101", f"{option}: {error}") from None
+    return text.lower()
 
 
 def address_of(answer: bytes) -> str:

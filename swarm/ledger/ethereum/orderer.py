@@ -24,6 +24,7 @@ from swarm.identity import Identity, node_uid
 from swarm.ledger import directory
 from swarm.ledger.application import LedgerApplication
 from swarm.ledger.consensus import effects as fx
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.ethereum import contract, entries
 from swarm.ledger.ethereum.account import Account, keccak
 from swarm.ledger.ethereum.client import Client, EndPoint, Refusal, TooMuch
@@ -35,6 +36,7 @@ from swarm.ledger.ethereum.waiting import Situation, explain
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.orderer import CommittedBlock, OnCommit
+from swarm.ledger.recovery import Name
 from swarm.ledger.state import State, Verdict
 from swarm.ledger.store import RECENT
 from swarm.mesh.port import MeshPort, PeerInfo
@@ -84,6 +86,7 @@ class EthereumOrderer:
         """Open the ledger in `data_dir`. Raises LocalError SW3010, 3011, 3015."""
         assert genesis.order is not None, "the genesis says who orders"
         self.uid = node_uid(identity.fingerprint)
+        self.recoveries: tuple[Name, ...] = ()
         self.synced = trio.Event()
         self._order = genesis.order
         self._chain = genesis.chain_id
@@ -168,6 +171,10 @@ class EthereumOrderer:
             None if oldest is None else now - oldest,
             len(self._pending),
         )
+
+    def evidence(self) -> list[tuple[Statement, Statement]]:
+        """See `Orderer.evidence`: nobody votes here."""
+        return []
 
     async def wait_for(self, height: int) -> None:
         """See `Orderer.wait_for`."""
