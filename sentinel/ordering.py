@@ -29,7 +29,7 @@ log = logging.getLogger("swarm.node")
 async def founding_order(settings: Settings) -> EthereumOrder | None:
     """What the genesis of a new network says about its order; None for the embedded orderer.
 
-    Raises LocalError: SW5101, SW3101 to SW3107; RemoteError SW3103 when the network does not answer.
+    Raises LocalError SW5101, SW3101 to SW3107; RemoteError SW3103 when nobody answers.
     """
     given = settings.ethereum
     if given is None or not given.chosen:

@@ -48,7 +48,9 @@ class EthereumSettings:
             return None
         for option, value in (("--rpc", rpc), ("--account-key", key)):
             if not value:
-                raise LocalError("SW5101", f"{option} is missing: an Ethereum-compatible network orders")
+                raise LocalError(
+                    "SW5101", f"{option} is missing: an Ethereum-compatible network orders"
+                )
         if confirmations and not (confirmations.isdecimal() and 0 < int(confirmations) <= 10_000):
             raise LocalError("SW5101", f"--confirmations: {confirmations}: not 1 to 10000")
         return cls(
