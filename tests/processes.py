@@ -142,6 +142,9 @@ class Daemon:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def close(self) -> None:
+        """End what stays behind an ended process; for an ordinary one that is nothing."""
+
     def cpu_seconds(self) -> float:
         """User and system time used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -169,6 +172,8 @@ class Daemon:
 class Processes:
     """All processes of one test. Leaving the block ends them, whatever happened."""
 
+    made: type[Daemon] = Daemon
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.daemons: list[Daemon] = []
@@ -192,6 +197,7 @@ class Processes:
             if daemon.alive():
                 daemon.signal(signal.SIGCONT)
                 daemon.kill()
+            daemon.close()
 
     def start(
         self,
@@ -205,7 +211,7 @@ class Processes:
     ) -> Daemon:
         """Start `python -m module` with `env` on top of this process' environment."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SWARM_", "SN_", "SL_"))}
-        daemon = Daemon(
+        daemon = self.made(
             name,
             [sys.executable, "-m", module, *args],
             {**clean, "PYTHONUNBUFFERED": "1", **env},
@@ -274,6 +280,16 @@ class Processes:
     ) -> ApiClient:
         """A client of the given network nodes; closed at the end of the test."""
         identity = self.identity(ca, role, f"client{len(self._clients)}")
-        client = ApiClient(identity, [(n.host, n.port) for n in nodes], timeout=timeout)
+        return self.close_later(
+            ApiClient(identity, [(n.host, n.port) for n in nodes], timeout=timeout)
+        )
+
+    def direct(self, ca: pki.Authority, sn: Daemon) -> ApiClient:
+        """A client that talks to this node alone; closed at the end of the test."""
+        identity = self.identity(ca, Role.SWCI, f"direct-{sn.name}")
+        return self.close_later(ApiClient(identity, [(sn.host, sn.port)], learn=False))
+
+    def close_later(self, client: ApiClient) -> ApiClient:
+        """Close a client at the end of the test."""
         self._clients.append(client)
         return client
