@@ -8,8 +8,6 @@ decided by the listener (`sentinel.server`).
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import trio
@@ -18,60 +16,33 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from sentinel import schemas
+from sentinel import schemas, submission
+from sentinel.blocks import answer_blocks
 from sentinel.door import Door
-from sentinel.metrics import CONTENT_TYPE, Metrics
+from sentinel.limits import Member
+from sentinel.metrics import CONTENT_TYPE
 from sentinel.ports import Ledger
-from sentinel.presence import Presence
-from sentinel.refusals import Refusals
+from sentinel.services import Refusal, Services
 from sentinel.streams import (
     Channel,
     EventStream,
     Lookup,
-    Pulse,
     follow_blocks,
     follow_records,
     to_json,
 )
+from sentinel.submission import Submission
 from sentinel.version import VERSION
-from swarm.errors import RemoteError
 from swarm.identity import Peer, Role, key_fingerprint
-from swarm.ledger.transaction import MAX_TRANSACTION, SignedTransaction
+from swarm.ledger.state import TABLES
+from swarm.ledger.transaction import SignedTransaction
+
+__all__ = ["Refusal", "Services", "make_app"]
 
 PROTOCOL = 1
-# The tables that are shown; transaction ids are nobody's business.
-TABLES = ("nodes", "cas", "tasks", "taskrunners", "contracts", "schemas", "meta")
 MAX_WATCHED = 64  # records in one event stream
-MAX_DRAIN = 1 << 20  # bytes of a too large body that are read, so that the client sees the answer
-BODY_LIMIT = 10.0  # seconds for a body to arrive
-QUORUM_WAIT = 30.0  # seconds that a submit waits for its commit
 HEIGHT_WAIT = 10.0  # seconds that a read waits for its height
 _UID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Services:
-    """What the API speaks for."""
-
-    ledger: Callable[[], Ledger]  # raises Refusal while the node is starting
-    status: Callable[[], Mapping[str, Any]]
-    bootstrap: Callable[[], Awaitable[Mapping[str, Any]]]
-    presence: Presence
-    ages: Callable[[], Mapping[str, float]]  # presence of everybody, network nodes included
-    moved: Callable[[str, bool], None]  # a client came (True) or went: tell the other SNs
-    pulse: Pulse
-    refusals: Refusals
-    metrics: Metrics
-
-
-class Refusal(Exception):
-    """Raised by a route: answered as status, code and text."""
-
-    def __init__(self, status: int, code: str, text: str) -> None:
-        super().__init__(status, code, text)
-        self.status = status
-        self.code = code
-        self.text = text
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -87,6 +58,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         (404, "no such thing"),
         (413, "too large"),
         (415, "not application/cbor"),
+        (429, "more than this member's share: ask again after the seconds in Retry-After"),
         (503, "not now: the reason is in the text"),
     )
 }
@@ -105,9 +77,11 @@ def make_app(services: Services) -> Door:
     _add_errors(app)
     _add_node(app, services)
     _add_state(app, services)
-    _add_transactions(app, services)
+    _add_blocks(app, services)
+    submit = Submission(services)
+    _add_transactions(app, submit)
     _add_events(app, services)
-    return Door(app, services.metrics)
+    return Door(app, services, submit)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -170,6 +144,18 @@ def _add_node(app: FastAPI, services: Services) -> None:
         return answer(await services.bootstrap())
 
 
+def _add_blocks(app: FastAPI, services: Services) -> None:
+    @app.get("/v1/blocks", response_model=schemas.BlocksAnswer)
+    async def blocks(after: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Blocks and certificates as they are, from height `after` + 1 on, as many as fit.
+
+        With `after=0` come the genesis and the recoveries that this node's operator has accepted:
+        together all that `swarm ledger verify` needs.
+        """
+        ledger = services.ledger()
+        return answer(answer_blocks(ledger, await services.bootstrap(), after))
+
+
 def _add_state(app: FastAPI, services: Services) -> None:
     async def reach(height: int) -> Ledger:
         ledger = services.ledger()
@@ -202,9 +188,9 @@ def _add_state(app: FastAPI, services: Services) -> None:
         return answer({"height": state.height, "record": found})
 
 
-def _add_transactions(app: FastAPI, services: Services) -> None:
+def _add_transactions(app: FastAPI, submit: Submission) -> None:
     @app.post(
-        "/v1/transactions",
+        submission.PATH,
         response_model=schemas.TransactionAnswer,
         openapi_extra={
             "requestBody": {
@@ -213,47 +199,15 @@ def _add_transactions(app: FastAPI, services: Services) -> None:
             }
         },
     )
-    async def submit(
-        request: Request, wait: Annotated[float, Query(ge=0, le=QUORUM_WAIT)] = QUORUM_WAIT
+    async def transactions(
+        wait: Annotated[float, Query(ge=0, le=submission.QUORUM_WAIT)] = submission.QUORUM_WAIT,
     ) -> Response:
         """Commit a signed transaction, and answer with the state machine's verdict.
 
         After `wait` seconds without a quorum the answer is 503 and the reason; the transaction may
         still be committed later. Sending the same bytes again is safe, and returns their verdict.
         """
-        started = trio.current_time()
-        try:
-            body = await _transaction_body(request)
-        except Refusal as fault:
-            services.refusals.note(_name(request), "body", f"{fault.text} (transaction)")
-            raise
-        ledger = services.ledger()
-        done = None
-        outcome = "waiting"
-        try:
-            with trio.move_on_after(wait):
-                done = await ledger.submit(body)
-            if done is not None:
-                outcome = "ok" if done[1].ok else "refused"
-        except RemoteError as fault:
-            outcome = "inadmissible"
-            services.refusals.note(_name(request), fault.code, f"transaction: {fault}")
-            raise Refusal(_status_of(fault), fault.code, fault.cause) from fault
-        finally:
-            services.metrics.submitted(outcome, trio.current_time() - started)
-        if done is None:
-            why = ledger.waiting() or f"not committed within {wait:g} s"
-            raise Refusal(503, "SW5005", why)
-        height, verdict = done
-        return answer(
-            {
-                "height": height,
-                "ok": verdict.ok,
-                "code": verdict.code,
-                "text": verdict.text,
-                "result": verdict.result,
-            }
-        )
+        return submit
 
 
 def _add_events(app: FastAPI, services: Services) -> None:
@@ -287,9 +241,11 @@ def _add_events(app: FastAPI, services: Services) -> None:
             state = ledger.state
             return state.height, lambda key: state.get(*key.split("/", 1))
 
+        member: Member = request.state.member
+
         async def produce(channel: Channel) -> None:
             if start is None:
-                await follow_records(channel, services.pulse, snapshot, keys)
+                await follow_records(channel, services.pulse, snapshot, keys, member.pay)
             else:
                 await follow_blocks(
                     channel,
@@ -297,6 +253,7 @@ def _add_events(app: FastAPI, services: Services) -> None:
                     lambda: ledger.state.height,
                     lambda height: _block_event(ledger, height),
                     start,
+                    member.pay,
                 )
 
         def attach() -> None:
@@ -349,41 +306,5 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
     }
 
 
-async def _transaction_body(request: Request) -> bytes:
-    """Read a bounded body. Raises Refusal 415, 413, 400."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "application/cbor":
-        raise Refusal(415, "SW5006", f"content type {kind or 'missing'}, not application/cbor")
-    body = bytearray()
-    size = 0
-    with trio.move_on_after(BODY_LIMIT) as scope:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= MAX_TRANSACTION:
-                body += chunk
-            elif size > MAX_DRAIN:
-                break
-    if scope.cancelled_caught:
-        raise Refusal(400, "SW5006", f"the body did not arrive within {BODY_LIMIT:.0f} s")
-    if size > MAX_TRANSACTION:
-        raise Refusal(413, "SW5006", f"the body has more than {MAX_TRANSACTION} bytes")
-    if not body:
-        raise Refusal(400, "SW5006", "the body is empty")
-    return bytes(body)
-
-
-def _name(request: Request) -> str:
-    peer: Peer = request.state.peer
-    return peer.common_name
-
-
 def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
-
-
-# Refusals of the ledger that say nothing about the transaction itself: it may be sent again.
-_TRANSIENT = frozenset({"SW3007", "SW3008"})
-
-
-def _status_of(fault: RemoteError) -> int:
-    return 503 if fault.code in _TRANSIENT else 400

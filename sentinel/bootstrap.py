@@ -23,9 +23,12 @@ from sentinel.threads import in_thread
 from sentinel.version import VERSION
 from swarm.api.models import Endpoint
 from swarm.api.transport import Transport, code_of
-from swarm.errors import RemoteError
+from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.genesis import EthereumOrder, Founder, Genesis
+from swarm.ledger.recovery import Name
+from swarm.ledger.state.evictions import BARRED
+from swarm.ledger.state.recoveries import MAX_RECOVERIES
 
 log = logging.getLogger("swarm.node")
 
@@ -41,6 +44,7 @@ class Origin:
 
     genesis: Genesis
     peers: tuple[tuple[str, tuple[str, ...]], ...] = ()  # peer id and its multiaddresses
+    recoveries: tuple[Name, ...] = ()  # which the node has accepted that we join through
 
 
 def found(settings: Settings, identity: Identity, order: EthereumOrder | None = None) -> Genesis:
@@ -72,7 +76,8 @@ def found(settings: Settings, identity: Identity, order: EthereumOrder | None = 
 
 
 async def join(settings: Settings, identity: Identity, say: Callable[[str], None]) -> Origin:
-    """Ask the sentinel until it answers; never gives up.
+    """Ask the sentinel until it answers. Raises LocalError SW4015 when this node was evicted;
+    nothing else ends it.
 
     `say` hears at once, and each 5 s, why it has no answer yet.
     """
@@ -98,24 +103,32 @@ def _ask(transport: Transport) -> Origin:
     answer = transport.exchange("GET", "/v1/bootstrap")
     if answer.status != 200:
         why = answer.text or f"status {answer.status}"
+        if code_of(answer) == BARRED:
+            raise LocalError(BARRED, why)
         raise RemoteError("SW5004" if not code_of(answer) else "SW5006", why)
     return read_origin(answer.value)
 
 
 def read_origin(value: Any) -> Origin:
-    """Check the answer of `/v1/bootstrap`. Raises RemoteError SW5004 or SW3003."""
+    """Check the answer of `/v1/bootstrap`. Raises RemoteError SW5004, SW3003 or SW3031."""
     try:
         chain = bytes.fromhex(value["chain"])
         genesis = Genesis.decode(base64.b64decode(value["genesis"], validate=True))
         peers = [(str(p["peer_id"]), _texts(p["addresses"])) for p in value["peers"][:MAX_PEERS]]
+        names = _texts(value.get("recoveries", []), MAX_RECOVERIES)
+        recoveries = tuple(Name.parse(name) for name in names)
     except (KeyError, TypeError, ValueError, binascii.Error) as fault:
         raise RemoteError("SW5004", f"malformed bootstrap answer ({fault!r})") from fault
     if genesis.chain_id != chain:
         raise RemoteError("SW5004", "the genesis does not fit the chain id beside it")
-    return Origin(genesis, tuple(peers))
+    return Origin(genesis, tuple(peers), recoveries)
 
 
-def write_origin(genesis: Genesis, peers: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Any]:
+def write_origin(
+    genesis: Genesis,
+    peers: Sequence[tuple[str, Sequence[str]]],
+    recoveries: Sequence[Name] = (),
+) -> dict[str, Any]:
     """Return the answer of `/v1/bootstrap`."""
     return {
         "chain": genesis.chain_id,
@@ -125,10 +138,11 @@ def write_origin(genesis: Genesis, peers: Sequence[tuple[str, Sequence[str]]]) -
             for peer_id, addresses in peers[:MAX_PEERS]
             if peer_id
         ],
+        "recoveries": [str(name) for name in recoveries[:MAX_RECOVERIES]],
     }
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, most: int = 16) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise TypeError("addresses are not a list of texts")
-    return tuple(value[:16])
+    return tuple(value[:most])

@@ -26,6 +26,7 @@ class Metrics:
 
     gauges: Callable[[], Mapping[str, float]]
     refusals: Counter[str]
+    limited: Mapping[tuple[str, str], int]  # by member's common name and limit
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     transactions: Counter[str] = field(default_factory=Counter)
     submit_seconds: float = 0.0
@@ -72,6 +73,14 @@ class Metrics:
         for kind, count in sorted(self.refusals.items()):
             refusals.add_metric([kind], count)
         yield refusals
+        limited = CounterMetricFamily(
+            "swarm_member_refusals",
+            "requests of a member beyond its share",
+            labels=["member", "limit"],
+        )
+        for (member, limit), count in sorted(self.limited.items()):
+            limited.add_metric([member, limit], count)
+        yield limited
         transactions = CounterMetricFamily(
             "swarm_transactions", "submitted transactions", labels=["outcome"]
         )

@@ -24,10 +24,12 @@ from typing import Any
 
 import trio
 
+from sentinel import members
 from sentinel.app import Refusal, Services, make_app
 from sentinel.bootstrap import Origin, found, join, write_origin
 from sentinel.housekeeping import Housekeeper
 from sentinel.late_mesh import LateMesh
+from sentinel.limits import Limits
 from sentinel.metrics import Metrics
 from sentinel.ordering import founding_order, open_orderer
 from sentinel.ports import CommittedView, StateView
@@ -38,13 +40,14 @@ from sentinel.settings import Settings
 from sentinel.streams import Pulse
 from sentinel.threads import in_thread
 from sentinel.version import VERSION
-from sentinel.writer import Writer
 from sentinel.vigil import Vigil
+from sentinel.writer import Writer
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.orderer import Orderer
 from swarm.ledger.replica import Replica
+from swarm.ledger.state.evictions import BARRED
 from swarm.mesh.port import PeerInfo
 
 log = logging.getLogger("swarm.node")
@@ -72,6 +75,7 @@ class NetworkNode:
         self._starting = "the ledger is being opened"
         self._pulse = Pulse()
         self._dialled: dict[str, tuple[str, ...]] = {}
+        self._evicted = trio.Event()
 
     # ------------------------------------------------------------------- life
 
@@ -80,17 +84,19 @@ class NetworkNode:
         clock = trio.current_time
         self._presence = Presence(clock)
         self._refusals = Refusals(clock)
-        self._metrics = Metrics(self._gauges, self._refusals.counts)
+        self._limits = Limits(clock)
+        self._metrics = Metrics(self._gauges, self._refusals.counts, self._limits.refused())
         self._server = ApiServer(make_app(self._services()), self.identity, self._refusals)
+        self._vigil = Vigil(self.identity, self._identity_changed, self._server.audit)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-        self._vigil = Vigil(self.identity, self._identity_changed, self._server.audit)
                 nursery.start_soon(self._end_on_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._end_when_evicted)
                 where = (self.settings.listen, self.settings.api_port)
                 await nursery.start(self._server.serve, *where)
+                nursery.start_soon(self._vigil.run)
                 await self._start(nursery)
         log.info("stopped")
-                nursery.start_soon(self._vigil.run)
 
     async def _start(self, nursery: trio.Nursery) -> None:
         origin = await self._origin(nursery)
@@ -100,9 +106,10 @@ class NetworkNode:
         replica.on_commit(self._committed)
         await nursery.start(replica.run)
         self._replica = replica
+        self._vigil.bar(replica.state.barred())
         self._writer = Writer(self.identity, replica)
         self._wire_mesh(replica)
-        self._vigil.bar(replica.state.barred())
+        self._look_for_eviction()
         if replica.state.get("nodes", self.uid) is None:
             if not origin.peers and self.settings.sentinel_host:
                 nursery.start_soon(self._ask_for_peers)  # an earlier start was cut short
@@ -123,6 +130,8 @@ class NetworkNode:
             self.identity, self.uid, replica, self._writer, self._presence, self._mesh,
         )  # fmt: skip
         nursery.start_soon(housekeeper.run)
+        accuser = members.Accuser(self.uid, lambda: replica.state, replica.evidence, self._writer)
+        nursery.start_soon(accuser.run)
 
     async def _origin(self, nursery: trio.Nursery) -> Origin:
         """Return what the ledger starts from; there is a ledger in the data directory then."""
@@ -146,7 +155,13 @@ class NetworkNode:
         nursery.start_soon(in_thread, importlib.import_module, MESH_MODULE)
         origin = await join(settings, self.identity, self._say)
         log.info("joining the network %s", origin.genesis.chain_id.hex()[:16])
-        Replica.create(settings.data_dir, origin.genesis)
+        for name in origin.recoveries:
+            log.warning(
+                "the network was recovered without a quorum at height %d (block %s); this node "
+                "accepts that, as the one does that it joins through", name.height,
+                name.block_id.hex(),
+            )  # fmt: skip
+        Replica.create(settings.data_dir, origin.genesis, recoveries=origin.recoveries)
         return origin
 
     async def _ask_for_peers(self) -> None:
@@ -224,6 +239,21 @@ class NetworkNode:
         scope.cancel()
         self._server.abort()
 
+    async def _end_when_evicted(self) -> None:
+        """Say why, and end. Raises LocalError SW4015."""
+        await self._evicted.wait()
+        assert self._replica is not None, "its state says it"
+        self._starting = "it was evicted"
+        # As after leaving: the others may need our votes for the very block that puts us out.
+        height = self._replica.state.height
+        await self._mesh.call_all("node.reach", height, timeout=FAREWELL_LIMIT)
+        self._server.abort()
+        raise LocalError(BARRED, self._replica.state.bar(self.identity.fingerprint) or "evicted")
+
+    def _look_for_eviction(self) -> None:
+        if self._replica and self._replica.state.bar(self.identity.fingerprint):
+            self._evicted.set()
+
     async def _leave(self) -> None:
         assert self._replica is not None
         record = self._replica.state.get("nodes", self.uid)
@@ -253,6 +283,7 @@ class NetworkNode:
             pulse=self._pulse,
             refusals=self._refusals,
             metrics=self._metrics,
+            limits=self._limits,
         )
 
     def _ledger(self) -> Orderer:
@@ -283,7 +314,18 @@ class NetworkNode:
                 for peer in self._mesh.peers()
             ],
             "waiting": replica.waiting(),
+            **members.summary(state),
+            "certificate": self._vigil.status(),
+            "limited": self._limited(),
         }
+
+    def _limited(self) -> dict[str, int]:
+        """Refusals by member; network nodes whose messages were dropped are members, too."""
+        limited = self._limits.by_member()
+        for uid, count in self._ledger().dropped.items():
+            name = self._name_of(uid) or uid
+            limited[name] = limited.get(name, 0) + count
+        return limited
 
     async def _bootstrap(self) -> dict[str, Any]:
         replica = self._ledger()
@@ -292,17 +334,16 @@ class NetworkNode:
         if not self._mesh_up.is_set():
             raise Refusal(503, "SW5104", "this node's mesh is still being opened")
         peers = [(self._mesh.peer_id, [self.settings.announced])]
-            "certificate": self._vigil.status(),
-            "limited": self._limited(),
         for record in self._members(replica.state):
             if record["uid"] != self.uid and record["active"]:
                 peers.append((record["peer_id"], record["p2p"]))
         genesis = Replica.genesis_of(self.settings.data_dir)
         assert genesis is not None, "a running replica has a genesis"
-        return write_origin(genesis, peers)
+        return write_origin(genesis, peers, replica.recoveries)
 
     def _gauges(self) -> Mapping[str, float]:
         gauges = {
+            "certificate_days_left": self._vigil.days_left,
             "api_connections": float(self._server.connections),
             "mesh_peers": float(len(self._mesh.peers())),
         }
@@ -320,7 +361,6 @@ class NetworkNode:
             """Answer when that height is committed here."""
             if type(height) is int and 0 <= height <= replica.state.height + 1:
                 with trio.move_on_after(FAREWELL_LIMIT):
-            "certificate_days_left": self._vigil.days_left,
                     await replica.wait_for(height)
             return replica.state.height
 
@@ -351,25 +391,29 @@ class NetworkNode:
 
     def _committed(self, committed: CommittedView, state: StateView) -> None:
         self._pulse.beat()
+        if self._replica is not None:
+            self._vigil.bar(self._replica.state.barred())
         nodes = [key.partition("/")[2] for key in committed.changed if key.startswith("nodes/")]
         if nodes:
             self._dial_members()
         for uid in nodes:
             self._log_member(state.get("nodes", uid), uid)
+        for key in sorted(committed.changed):
+            members.log_news(state, key)
+        self._look_for_eviction()
 
     def _log_member(self, record: Mapping[str, Any] | None, uid: str) -> None:
         if record is None:
             log.info("node %s gave its place to another one of its certificate", uid)
         else:
             what = "is a member" if record["active"] else "has left"
+            what = "was evicted" if record["evicted"] else what
             log.info("%s %s (%s) %s", record["type"], record["name"], uid, what)
 
     def _dial_members(self) -> None:
         if self._real_mesh is None or self._replica is None:
             return
         for record in self._members(self._replica.state):
-        if self._replica is not None:
-            self._vigil.bar(self._replica.state.barred())
             if record["uid"] != self.uid and record["active"]:
                 self._dial(record["peer_id"], tuple(record["p2p"]))
 

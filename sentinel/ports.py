@@ -73,6 +73,17 @@ class BlockView(Protocol):
     def transactions(self) -> Sequence[bytes]:
         """Encoded signed transactions."""
 
+    @property
+    def encoded(self) -> bytes:
+        """The bytes that it came from."""
+
+
+class CertificateView(Protocol):
+    """Who certified a block."""
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+
 
 class CommittedView(Protocol):
     """A committed block and what came of it."""
@@ -80,6 +91,10 @@ class CommittedView(Protocol):
     @property
     def block(self) -> BlockView:
         """The block."""
+
+    @property
+    def certificate(self) -> CertificateView:
+        """The proof of its commit."""
 
     @property
     def verdicts(self) -> Sequence[VerdictView]:

@@ -48,6 +48,39 @@ class Certificate(BaseModel):
     problem: str = Field(description="why others refuse it; empty when they should not")
 
 
+class Evicted(BaseModel):
+    """A member whose key is barred."""
+
+    uid: str
+    name: str
+    reason: str
+
+
+class Disputed(BaseModel):
+    """A member against whom there are votes."""
+
+    uid: str
+    name: str
+    votes: int = Field(description="validators whose organisations want it out")
+    needed: int
+
+
+class Accused(BaseModel):
+    """A validator whose key signed two values for one step."""
+
+    uid: str
+    name: str
+    cases: list[str]
+
+
+class Recovered(BaseModel):
+    """A block that survivors made without a quorum."""
+
+    height: int
+    dropped: list[str]
+    reason: str
+
+
 class Status(BaseModel):
     """This node's view of the network."""
 
@@ -62,6 +95,10 @@ class Status(BaseModel):
     fault_model: str
     peers: list[MeshPeer]
     waiting: str = Field(description="what the ledger waits for; empty when it waits for nothing")
+    evicted: list[Evicted]
+    disputed: list[Disputed]
+    evidence: list[Accused]
+    recoveries: list[Recovered]
     certificate: Certificate
     limited: dict[str, int] = Field(
         description="how often a member, by common name, was turned away for asking too much"
@@ -81,6 +118,7 @@ class Bootstrap(BaseModel):
     chain: str
     genesis: str = Field(description="base64")
     peers: list[MeshAddress]
+    recoveries: list[str] = Field(description="accepted recoveries: <height>-<block id>")
 
 
 class BlocksAnswer(BaseModel):

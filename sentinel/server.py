@@ -27,20 +27,22 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from sentinel.groups import leaves
+from sentinel.limits import Addresses, Crowded
 from sentinel.refusals import Refusals
 from sentinel.tls import TlsStream, tune
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, check_peer
-
 from swarm.identity.tls import presented_chain
+
 log = logging.getLogger("swarm.api")
 
 HANDSHAKE_LIMIT = 5.0  # seconds
 KEEP_ALIVE = 75.0  # seconds that an idle connection is kept, so that clients need not shake hands
 DEAD_AFTER = 15.0  # seconds without an acknowledgement from the client's host
-MAX_STRANGERS = 64  # connections in their handshake
+MAX_STRANGERS = 256  # connections in their handshake, or waiting for it
 MAX_CONNECTIONS = 1024  # in all
 MAX_OF_ONE = 128  # with the same certificate; a host's learners may share one
+SPARE = 16  # more than that, which are told so
 
 Application = Callable[..., Awaitable[None]]
 
@@ -54,11 +56,12 @@ class ApiServer:
         self._refusals = refusals
         self._tls = identity.server_context()
         self._strangers = 0
+        self._addresses = Addresses(trio.current_time)
         self._open: set[trio.SocketStream] = set()
+        self._admitted: dict[trio.SocketStream, tuple[str, tuple[bytes, ...]]] = {}
         self._by_certificate: Counter[str] = Counter()
         self._config = Config()
         self._config.errorlog = None
-        self._admitted: dict[trio.SocketStream, tuple[str, tuple[bytes, ...]]] = {}
         self._config.accesslog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = KEEP_ALIVE
@@ -72,9 +75,6 @@ class ApiServer:
     def renew(self) -> None:
         """Use the identity's present certificate and CAs for new connections."""
         self._tls = self._identity.server_context()
-
-    def abort(self) -> None:
-        """Close all connections at once, whatever they are doing; for the end of the node.
 
     def audit(self) -> None:
         """Close the connections of those who may not enter any more: revoked, expired, barred, of a
@@ -94,6 +94,9 @@ class ApiServer:
             log.warning("connections from %s are closed: %s", who, fault.cause)
             return fault.cause
         return ""
+
+    def abort(self) -> None:
+        """Close all connections at once, whatever they are doing; for the end of the node.
 
         hypercorn shields its writes from cancellation, so a client that does not read could
         otherwise delay the end by SEND_LIMIT.
@@ -157,7 +160,12 @@ class ApiServer:
         stream = TlsStream(raw, self._tls)
         self._strangers += 1
         try:
-            state = await self._shake_hands(stream, who)
+            async with self._addresses.turn(who):
+                state = await self._shake_hands(stream, who)
+        except Crowded as fault:
+            self._refusals.note(who, "crowded", fault.text)
+            await raw.aclose()
+            return
         finally:
             self._strangers -= 1
         if state is None:
@@ -165,14 +173,21 @@ class ApiServer:
                 await raw.aclose()
             return
         key = state["key"]
-        if self._by_certificate[key] >= MAX_OF_ONE:
+        held = self._by_certificate[key]
+        if held >= MAX_OF_ONE + SPARE:
             self._refusals.note(who, "crowded", "too many connections with one certificate")
             await stream.aclose()
             return
+        if held >= MAX_OF_ONE and not state["refused"]:
+            # It may say one thing and hears why it is turned away.
+            state["refused"] = f"this certificate has {MAX_OF_ONE} connections already"
         self._by_certificate[key] += 1
+        if state["peer"] is not None:
+            self._admitted[raw] = (who, tuple(presented_chain(stream.tls)))
         try:
             await TCPServer(self._app, self._config, context, ConnectionState(state), stream)
         finally:
+            self._admitted.pop(raw, None)
             self._by_certificate[key] -= 1
             if not self._by_certificate[key]:
                 del self._by_certificate[key]
@@ -182,12 +197,9 @@ class ApiServer:
     async def _shake_hands(self, stream: TlsStream, who: str) -> dict[str, Any] | None:
         """Return the connection's state for the application; None when it must be closed."""
         try:
-        if state["peer"] is not None:
-            self._admitted[raw] = (who, tuple(presented_chain(stream.tls)))
             with trio.fail_after(HANDSHAKE_LIMIT):
                 await stream.do_handshake()
         except trio.TooSlowError:
-            self._admitted.pop(raw, None)
             self._refusals.note(who, "handshake", "no TLS handshake within 5 s")
             return None
         except ssl.SSLError as fault:

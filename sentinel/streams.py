@@ -16,7 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 PING_EVERY = 5.0  # seconds between signs of life on a stream without events
 
-Emit = Callable[[Mapping[str, Any]], Awaitable[None]]
+EVENT_UNITS = 0.5  # of the member's share (`sentinel.limits`)
+
+Pay = Callable[[float], Awaitable[None]]
 Lookup = Callable[[str], Any]
 
 
@@ -125,8 +127,11 @@ async def follow_records(
     pulse: Pulse,
     snapshot: Callable[[], tuple[int, Lookup]],
     keys: Sequence[str],
+    pay: Pay,
 ) -> None:
     """Send the records of `keys` now, and whenever one of them changes.
+
+    `pay` waits while the client has had more than its share.
 
     `snapshot` returns height and a lookup of one and the same state. The first event carries all
     keys, later ones only those that changed; a record that does not exist is null.
@@ -140,6 +145,7 @@ async def follow_records(
         if changed or known is None:
             await channel.event({"height": height, "records": changed})
             known = records
+            await pay(EVENT_UNITS)
         await channel.pause(news)
 
 
@@ -149,8 +155,9 @@ async def follow_blocks(
     height: Callable[[], int],
     block: Callable[[int], Mapping[str, Any] | None],
     start: int,
+    pay: Pay,
 ) -> None:
-    """Send committed blocks from height `start` on, for ever."""
+    """Send committed blocks from height `start` on, for ever; `pay` as for `follow_records`."""
     at = start
     while True:
         news = pulse.next()
@@ -158,5 +165,6 @@ async def follow_blocks(
             event = block(at)
             if event is not None:
                 await channel.event(event)
+                await pay(EVENT_UNITS)
             at += 1
         await channel.pause(news)

@@ -155,6 +155,31 @@ CATALOGUE: dict[str, Entry] = {
         "a ledger cannot be recovered or a recovery not accepted like this",
         "follow docs/how-to/members.md; nothing was changed",
     ),
+    "SW3201": Entry(
+        "a ledger is not what it claims to be",
+        "do not rely on it from the named height on; ask other members for theirs and compare",
+    ),
+    "SW3202": Entry(
+        "the ledger or record to be checked cannot be read",
+        "give a data directory of a stopped node, or a file that swarm ledger export or "
+        "swarm record export has written",
+    ),
+    "SW3203": Entry(
+        "a record of a training does not prove what it says",
+        "do not rely on it; ask a member for another export and compare",
+    ),
+    "SW3204": Entry(
+        "the model is not the one that the record names",
+        "check that it is the model of this training, saved after its last round and not changed",
+    ),
+    "SW3205": Entry(
+        "the weights of the model cannot be read, or not put into their order",
+        "give them with --weights: numpy.savez(FILE, *model.get_weights())",
+    ),
+    "SW3206": Entry(
+        "there is nothing of this name to export",
+        "take the name of a contract in which a round was decided: LIST CONTRACTS in run-swci",
+    ),
     "SW3101": Entry(
         "the libraries for Ethereum-compatible networks are missing",
         "install them: pip install 'swarmlearning[node,ethereum]'",
@@ -318,6 +343,10 @@ CATALOGUE: dict[str, Entry] = {
     "SW5008": Entry(
         "the role of this certificate may not use this part of the API",
         "use the certificate that gen-cert made for this kind of node",
+    ),
+    "SW5009": Entry(
+        "a member asks for more than its share of a network node",
+        "nothing, clients wait and ask again by themselves; see docs/how-to/limits.md",
     ),
     "SW5101": Entry(
         "the settings of the network node do not fit together",

@@ -38,6 +38,9 @@ LEARN_EVERY = 30.0  # seconds between two looks for further SNs
 MAX_ENDPOINTS = 32
 SUBMIT_PATIENCE = 60.0  # seconds in which `submit` tries again by itself
 PAUSE_FIRST, PAUSE_MOST = 0.1, 2.0  # seconds between two rounds through all SNs
+TELL_EVERY = 5.0  # seconds between two reports that a request waits
+TOO_MANY = 429  # we ask for more than our share of that SN
+_BUSY = (503, TOO_MANY)
 NOT_INCLUDABLE = "SW3006"  # expired, of another network, or its id is used up
 
 
@@ -47,6 +50,9 @@ class ApiClient:
     `endpoints` are (host, port) of SNs, `timeout` is in seconds for one exchange. Every method may
     raise RemoteError: SW5001 no SN answers, SW5002 our certificate is refused, SW5003 the server
     is not an SN that we trust, SW5004 a strange answer, SW5006 the request itself is refused.
+
+    When all SNs say that we ask for more than our share (status 429), requests wait for as long as
+    they were told and are sent again; `on_wait` then hears why, each `TELL_EVERY` seconds at most.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class ApiClient:
         *,
         timeout: float = 10.0,
         learn: bool = True,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("an ApiClient needs at least one endpoint")
@@ -70,6 +77,8 @@ class ApiClient:
         self._height = 0
         self._watches: list[Watch] = []
         self._closed = threading.Event()
+        self._on_wait = on_wait
+        self._told_at = float("-inf")
         for endpoint in endpoints:
             self._add(Endpoint(*endpoint))
 
@@ -205,10 +214,14 @@ class ApiClient:
                 if time.monotonic() + pause >= end:
                     raise
             else:
-                if answer.status != 503:
+                if answer.status not in _BUSY:
                     return answer._replace(repeated=repeated or answer.repeated)
+                pause = max(pause, answer.retry_after)
                 if time.monotonic() + pause >= end:
-                    raise RemoteError("SW5005", answer.text)
+                    crowded = answer.status == TOO_MANY
+                    raise RemoteError("SW5009" if crowded else "SW5005", answer.text)
+                if answer.status == TOO_MANY:
+                    self._tell(answer.text)
             repeated = True
             if self._closed.wait(pause):
                 raise RemoteError("SW5001", "the client was closed meanwhile")
@@ -266,8 +279,24 @@ class ApiClient:
             first = self._transports[self._first]
             return [first, *(t for t in self._transports.values() if t is not first)]
 
+    def _tell(self, why: str) -> None:
+        """Say why a request waits, now and then."""
+        now = time.monotonic()
+        if now - self._told_at < TELL_EVERY:
+            return
+        self._told_at = now
+        log.info("the network nodes ask for patience: %s", why)
+        if self._on_wait is not None:
+            self._on_wait(why)
+
     def _get(self, path: str, accept: tuple[int, ...] = (200,)) -> Answer:
         answer = self._request("GET", path)
+        end = time.monotonic() + SUBMIT_PATIENCE
+        while answer.status == TOO_MANY and time.monotonic() + answer.retry_after < end:
+            self._tell(answer.text)
+            if self._closed.wait(max(PAUSE_FIRST, answer.retry_after)):
+                raise RemoteError("SW5001", "the client was closed meanwhile")
+            answer = self._request("GET", path)
         if answer.status in accept:
             return answer
         raise RemoteError(known_code(code_of(answer), "SW5006"), f"{path}: {answer.text}")
@@ -287,7 +316,7 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        """Ask one SN after the other; a 503 counts as an answer only when nobody has a better one.
+        """Ask one SN after the other; "busy" counts as an answer only when nobody has a better one.
 
         When all fail, the most telling failure is raised: a refused certificate first.
         """
@@ -301,7 +330,7 @@ class ApiClient:
             except RemoteError as fault:
                 faults.append(fault)
                 continue
-            if answer.status == 503:
+            if answer.status in _BUSY:
                 busy = busy or answer
                 continue
             self._first = transport.endpoint

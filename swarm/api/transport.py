@@ -29,6 +29,7 @@ CONNECT_TIMEOUT = 5.0  # seconds for TCP and TLS
 PROBE_WAIT = 1.0  # seconds in which a server that refuses us has closed the connection
 MAX_IDLE = 4  # kept connections to one SN
 MAX_ANSWER = 64 << 20  # bytes of one JSON answer
+MAX_RETRY_AFTER = 60.0  # seconds; no SN may silence its clients for longer
 
 # The alerts by which TLS 1.3 servers refuse a client's certificate (RFC 8446 section 6.2).
 _CERTIFICATE_ALERTS = {
@@ -48,13 +49,15 @@ _CERTIFICATE_ALERTS = {
 class Answer(NamedTuple):
     """Status and JSON value of one exchange.
 
-    `repeated`: an earlier attempt failed, and may have had its effect nevertheless.
+    `repeated`: an earlier attempt failed, and may have had its effect nevertheless. `retry_after`:
+    seconds after which the SN wants to be asked again, 0 when it did not say.
     """
 
     status: int
     value: Any
     text: str
     repeated: bool = False
+    retry_after: float = 0.0
 
 
 def code_of(answer: Answer) -> str:
@@ -194,7 +197,8 @@ class Transport:
                     self._idle.append(connection)
             if not keep:
                 connection.close()
-        answer = Answer(response.status, _json_of(data), _text_of(data))
+        after = _seconds(response.getheader("Retry-After"))
+        answer = Answer(response.status, _json_of(data), _text_of(data), retry_after=after)
         if answer.status == 403 and code_of(answer) == "SW5002":
             # Its TLS layer let us in, its door did not: revoked there, or without a role.
             raise CertificateRefused("SW5002", f"{self.endpoint}: {answer.text}")
@@ -303,6 +307,11 @@ def _plain_cause(fault: Exception) -> str:
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror
     return str(fault) or type(fault).__name__
+
+
+def _seconds(value: str | None) -> float:
+    """Retry-After in its form of seconds (RFC 9110 10.2.3), bounded; 0 for none."""
+    return min(MAX_RETRY_AFTER, float(value)) if value and value.isdecimal() else 0.0
 
 
 def _json_of(data: bytes) -> Any:

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from swarm.errors import RemoteError
-from swarm.identity import Peer
+from swarm.identity import Peer, verify_chain
 from swarm.ledger import codec, merkle
 from swarm.ledger.block import Effect, validators_hash, verdict_leaf
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.state import Header, State, Validator, Verdict
+from swarm.ledger.state.evictions import BARRED
+from swarm.ledger.state.recoveries import NOT_HERE
+from swarm.ledger.state.recoveries import OPERATION as RECOVER
 from swarm.ledger.transaction import SignedTransaction
 
 MAX_RECORD = 16 << 20  # bytes of a stored record; our own data, so a bound against damage only
@@ -25,6 +28,7 @@ class Ticket(NamedTuple):
 
     id: bytes  # a second transaction with the same id is the same one
     sender: str  # whose share of the mempool it takes
+    organisation: str = ""  # of the sender; they take turns
 
 
 class Outcome(NamedTuple):
@@ -69,7 +73,8 @@ class Application(Protocol):
     def check(self, tx: bytes) -> Ticket:
         """Return the ticket of a transaction that could be in the next block.
 
-        Raises RemoteError when it could not: as `identify`, and SW3006 when replayed or expired.
+        Raises RemoteError when it could not: as `identify`, SW3006 when replayed or expired, SW4017
+        for what belongs into a block of its own.
         """
 
     def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[Application, Outcome]:
@@ -95,18 +100,35 @@ def execute(app: Application, header: Header, txs: tuple[bytes, ...]) -> Execute
     return Executed(after, outcome, effect)
 
 
+class _Known:
+    """A parsed transaction, and what was found out about it so far."""
+
+    __slots__ = ("peer", "signed", "ticket")
+
+    def __init__(self, signed: SignedTransaction) -> None:
+        self.signed = signed
+        self.peer: Peer | None = None  # whom `ticket` was made for: its signature fits
+        self.ticket: Ticket | None = None
+
+    def ticket_of(self, peer: Peer) -> Ticket:
+        """The ticket, once the signature is known to be this peer's. Raises RemoteError SW3002."""
+        if self.ticket is None or self.peer is not peer:
+            self.signed.check_signature(peer)
+            self.ticket, self.peer = _ticket(self.signed, peer), peer
+        return self.ticket
+
+
 class _Parsed:
-    """Parsed transactions by their bytes: each is looked at several times on its way to a block."""
+    """Transactions by their bytes: each is looked at several times on its way through a block."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[bytes, SignedTransaction] = OrderedDict()
+        self._items: OrderedDict[bytes, _Known] = OrderedDict()
         self._size = 0
 
-    def get(self, tx: bytes) -> SignedTransaction:
+    def get(self, tx: bytes) -> _Known:
         found = self._items.get(tx)
         if found is None:
-            found = SignedTransaction.decode(tx)
-            self._items[tx] = found
+            found = self._items[tx] = _Known(SignedTransaction.decode(tx))
             self._size += len(tx)
             while self._size > _PARSED_BYTES:
                 self._size -= len(self._items.popitem(last=False)[0])
@@ -126,14 +148,19 @@ class _Senders:
         self._cas = cas
         self._known: OrderedDict[tuple[bytes, ...], Peer] = OrderedDict()
 
-    def of(self, signed: SignedTransaction) -> Peer:
-        peer = self._known.get(signed.chain_der)
-        if peer is not None:
-            signed.check_signature(peer)
-            return peer
-        peer = self._known[signed.chain_der] = signed.sender(self._cas)
-        if len(self._known) > _SENDERS:
-            self._known.popitem(last=False)
+    def of(self, known: _Known) -> Peer:
+        """Whom the transaction belongs to.
+
+        Raises RemoteError: of the identity range when its chain leads to no authority, SW3002 when
+        its signature does not fit.
+        """
+        chain = known.signed.chain_der
+        peer = self._known.get(chain)
+        if peer is None:
+            peer = self._known[chain] = verify_chain(chain, self._cas)
+            if len(self._known) > _SENDERS:
+                self._known.popitem(last=False)
+        known.ticket_of(peer)
         return peer
 
 
@@ -177,20 +204,31 @@ class LedgerApplication:
         return self.state.validators()
 
     def identify(self, tx: bytes) -> Ticket:
-        signed = _parsed.get(tx)
-        return _ticket(signed, self._senders.of(signed))
+        known = _parsed.get(tx)
+        return known.ticket_of(self._sender(known))
+
+    def _sender(self, known: _Known) -> Peer:
+        """Whose transaction it is. Raises RemoteError, SW4015 when that key was evicted."""
+        sender = self._senders.of(known)
+        barred = self.state.bar(sender.fingerprint)
+        if barred is not None:
+            raise RemoteError(BARRED, barred)
+        return sender
 
     def check(self, tx: bytes) -> Ticket:
-        signed = _parsed.get(tx)
-        sender = self._senders.of(signed)
-        reason = self.state.refusal(signed.transaction, sender)
+        known = _parsed.get(tx)
+        sender = self._sender(known)
+        transaction = known.signed.transaction
+        if transaction.op == RECOVER:
+            raise RemoteError(NOT_HERE, "a recovery is no ordinary transaction")
+        reason = self.state.refusal(transaction, sender)
         if reason is not None:
-            raise RemoteError("SW3006", f"{signed.transaction.op}: {reason}")
-        return _ticket(signed, sender)
+            raise RemoteError("SW3006", f"{transaction.op}: {reason}")
+        return known.ticket_of(sender)
 
     def apply(self, header: Header, txs: tuple[bytes, ...]) -> tuple[LedgerApplication, Outcome]:
         parsed = [_parsed.get(tx) for tx in txs]
-        pairs = [(signed.transaction, self._senders.of(signed)) for signed in parsed]
+        pairs = [(known.signed.transaction, self._senders.of(known)) for known in parsed]
         state, verdicts, changed = self.state.apply(header, pairs)
         return LedgerApplication(state, self), Outcome(verdicts, changed)
 
@@ -204,4 +242,4 @@ def _ticket(signed: SignedTransaction, sender: Peer) -> Ticket:
     # Of sender and body, not of the encoded whole: an ECDSA signature can be altered into another
     # one that fits as well, and that must not make a second transaction.
     name = hashlib.sha256(sender.fingerprint.encode() + signed.body).digest()
-    return Ticket(name, sender.fingerprint)
+    return Ticket(name, sender.fingerprint, sender.organisation)

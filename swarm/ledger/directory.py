@@ -1,25 +1,31 @@
-"""A node's data directory: `genesis.cbor`, written once, and `ledger.db`.
+"""A node's data directory: `genesis.cbor`, written once, `ledger.db`, and perhaps `recoveries`.
 
 The genesis lies in a file of its own, so that it can be read while a running node holds the ledger
-file for itself.
+file for itself. `recoveries` names, a line each, the recovery blocks that the operator has accepted
+(`recovery.py`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import verify_signature
 from swarm.ledger.application import LedgerApplication
 from swarm.ledger.genesis import Genesis
+from swarm.ledger.recovery import Name
 from swarm.ledger.store import FILE, Store
 
 GENESIS = "genesis.cbor"
+RECOVERIES = "recoveries"
 
 
-def create(data_dir: Path, genesis: Genesis, *, founder: bool) -> None:
-    """Make an empty ledger.
+def create(
+    data_dir: Path, genesis: Genesis, *, founder: bool, recoveries: Iterable[Name] = ()
+) -> None:
+    """Make an empty ledger, which accepts `recoveries`.
 
     `founder` says that the swarm begins with this very call, so that nobody can have voted before.
     Everybody else may vote only after asking its peers (`consensus/amnesia.py`). Raises LocalError
@@ -34,6 +40,8 @@ def create(data_dir: Path, genesis: Genesis, *, founder: bool) -> None:
             leftover.unlink()
         app = LedgerApplication.genesis(genesis)
         Store.create(data_dir / FILE, app, genesis.chain_id, may_vote=founder)
+        for name in recoveries:
+            accept(data_dir, name)
         _write_whole(data_dir / GENESIS, genesis.encode())
     except OSError as error:
         raise LocalError("SW3012", f"{data_dir}: {error}") from error
@@ -50,6 +58,29 @@ def genesis_of(data_dir: Path) -> Genesis | None:
         raise LocalError("SW3012", f"{path}: {error}") from error
     except RemoteError as error:
         raise LocalError("SW3011", f"{path}: {error.cause}") from error
+
+
+def recoveries_of(data_dir: Path) -> tuple[Name, ...]:
+    """Recoveries that the operator has accepted, by height. LocalError SW3011 when unreadable."""
+    path = data_dir / RECOVERIES
+    try:
+        lines = path.read_text("ascii").split()
+        return tuple(sorted({Name.parse(line) for line in lines}))
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError("SW3012", f"{path}: {error}") from error
+    except RemoteError as error:
+        raise LocalError("SW3011", f"{path}: {error.cause}") from error
+
+
+def accept(data_dir: Path, name: Name) -> None:
+    """Note that the operator has accepted a recovery. Raises LocalError SW3011, SW3012."""
+    names = sorted({*recoveries_of(data_dir), name})
+    try:
+        _write_whole(data_dir / RECOVERIES, "".join(f"{one}\n" for one in names).encode())
+    except OSError as error:
+        raise LocalError("SW3012", f"{data_dir}: {error}") from error
 
 
 def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplication]:
@@ -72,6 +103,7 @@ def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplicati
         chain,
         lambda height, rows: LedgerApplication.restore(chain, height, rows),
         verify_signature,
+        {name.block_id for name in recoveries_of(data_dir)},
         certified=genesis.order is None,
     )
 

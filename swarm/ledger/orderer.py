@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import trio
 
 from swarm.ledger.block import Block, Certificate
+from swarm.ledger.consensus.statement import Statement
+from swarm.ledger.recovery import Name
 from swarm.ledger.state import State, Verdict
 
 
@@ -34,6 +36,7 @@ class Orderer(Protocol):
     `tests/ledger/orderer_conformance.py` holds every implementation to it.
     """
 
+    recoveries: tuple[Name, ...]  # accepted by the operator; () where no quorum can be lost
     synced: trio.Event  # set once this node has caught up with the others after the start
 
     @property
@@ -55,6 +58,9 @@ class Orderer(Protocol):
 
     def waiting(self) -> str:
         """Say in one sentence what keeps the ledger from going on; "" when nothing does."""
+
+    def evidence(self) -> list[tuple[Statement, Statement]]:
+        """What validators were seen to sign twice here; see `state/evidence.py`."""
 
     async def wait_for(self, height: int) -> None:
         """Return when that height is committed here."""

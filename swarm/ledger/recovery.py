@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from swarm.errors import RemoteError
+from swarm.ledger.application import Application, execute
 from swarm.ledger.block import CODE, Block, Certificate, Verify, vote_bytes
 from swarm.ledger.state.recoveries import OPERATION
+from swarm.ledger.state.verdict import Header
 from swarm.ledger.transaction import SignedTransaction
 
 RECOVERY = 3  # kind of signature, beside PREVOTE and PRECOMMIT
@@ -145,6 +147,27 @@ def check_signatures(
     for uid, signature in signatures.items():
         if not verify(keys[uid], data, signature):
             raise RemoteError(CODE, f"signature of {uid} does not fit the recovery")
+
+
+def problem(app: Application, last_id: bytes, block: Block) -> str:
+    """Why a recovery block, certified or not, may not follow `last_id`; "" when it may."""
+    header = block.header
+    if header.height != app.height + 1 or header.previous != last_id:
+        return f"it does not follow block {app.height}, the last one here"
+    try:
+        for tx in block.transactions:
+            app.identify(tx)
+    except RemoteError as error:
+        return f"its transaction is not valid: {error.cause}"
+    done = execute(app, header_of(block), block.transactions)
+    if not done.outcome.verdicts[0].ok:
+        return f"it recovers nothing: {done.outcome.verdicts[0].text}"
+    return "" if done.effect == header.effect else "it leads to a different state"
+
+
+def header_of(block: Block) -> Header:
+    """What the state machine is told about a recovery block."""
+    return Header(block.height, block.header.time_ms, block.header.proposer, recovery=True)
 
 
 def _refusal(block: Block, recovery: Recovery, keys: Mapping[str, bytes]) -> str:

@@ -1,8 +1,10 @@
 """The embedded orderer: the consensus core with a disk, a mesh and a clock.
 
-One trio task (`run`) owns the core. Messages and timers queue up; the task takes what is there,
-lets the core work on it, has the store make all of it durable at once, and only then sends, answers
-clients and tells callbacks. Several messages thus share one write to disk.
+One trio task (`run`) owns the core. Messages, clients' transactions and timers queue up; the task
+takes what is there, lets the core work on it, has the store make all of it durable at once, and only
+then sends, answers clients and tells callbacks. Several messages thus share one write to disk, and
+transactions that come in together share one message to the others and one block: the busier a node
+is, the less it spends on each.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import heapq
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,12 @@ from swarm.ledger.application import LedgerApplication
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Config, Core, Now
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.consensus.waiting import explain
 from swarm.ledger.genesis import Genesis
+from swarm.ledger.inbox import Inbox
 from swarm.ledger.orderer import CommittedBlock, OnCommit
+from swarm.ledger.recovery import Name
 from swarm.ledger.state import State, Verdict
 from swarm.ledger.store import RECENT
 from swarm.mesh.port import MeshPort, PeerInfo
@@ -34,11 +40,10 @@ from swarm.mesh.port import MeshPort, PeerInfo
 log = logging.getLogger("swarm.ledger")
 
 METHOD = "ledger"
-MAX_INBOX = 5000  # messages that wait for the core
-MAX_INBOX_PEER = 1000
-STEP = 64  # messages that share one write
+STEP = 64  # messages that share one write, and transactions
 FRAME = 1_000_000  # bytes of one cast; the mesh carries 1 MiB
 AUDIT_SLICE = 100  # old blocks checked at a time after the start
+MAX_EVIDENCE = 64  # double votes kept at hand; the rest is on disk
 COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer
 
 
@@ -72,11 +77,15 @@ class Replica:
         self._store, app = directory.open_store(data_dir, genesis)
         self._app: LedgerApplication = app
         resume = self._store.resume()
-        config = Config(self.uid, self._chain, genesis.timing, identity.sign, verify_signature)
+        self.recoveries = directory.recoveries_of(data_dir)
+        accepted = frozenset(name.block_id for name in self.recoveries)
+        config = Config(
+            self.uid, self._chain, genesis.timing, identity.sign, verify_signature, accepted
+        )
         self._core = Core(config, app, resume)
         self._new = resume.vote_from is None
-        self._inbox: deque[tuple[str, bytes]] = deque()
-        self._queued: Counter[str] = Counter()
+        self._inbox = Inbox()
+        self._submitted: deque[tuple[bytes, bytes]] = deque()  # id and bytes
         self._timers: list[tuple[float, int, fx.Timer]] = []
         self._numbers = count()
         self._wake = trio.Event()
@@ -87,17 +96,27 @@ class Replica:
         self._failure: LocalError | None = None
         self._complained: dict[str, float] = {}
         self._started = 0.0
-        for height, voter in self._store.evidence():
-            log.warning("%s voted twice at height %d: its key is in use twice", voter, height)
+        self._evidence = self._store.evidence()[:MAX_EVIDENCE]
+        for proof in self._evidence:
+            log.warning(
+                "%s voted twice at height %d: its key is in use twice", proof.voter, proof.height
+            )
         mesh.on_cast(METHOD, self._on_cast)
         mesh.on_peer(self._on_peer)
 
     # ------------------------------------------------------------------ directories
 
     @staticmethod
-    def create(data_dir: Path, genesis: Genesis, *, founder: bool = False) -> None:
-        """Make the ledger of a new node. `founder`: the swarm begins here and now."""
-        directory.create(data_dir, genesis, founder=founder)
+    def create(
+        data_dir: Path,
+        genesis: Genesis,
+        *,
+        founder: bool = False,
+        recoveries: Iterable[Name] = (),
+    ) -> None:
+        """Make the ledger of a new node. `founder`: the swarm begins here and now. `recoveries`:
+        those that the member has accepted that we join through."""
+        directory.create(data_dir, genesis, founder=founder, recoveries=recoveries)
 
     @staticmethod
     def genesis_of(data_dir: Path) -> Genesis | None:
@@ -120,10 +139,12 @@ class Replica:
         waiting = self._waiters.setdefault(ticket.id, [])
         waiting.append(waiter)
         try:
-            found = self._store.find(ticket.id)
+            found = self._included(tx, ticket.id)
             if found is not None:
                 return self._verdict_at(*found)
-            self._carry_out(self._core.submit(tx, self._now()))
+            if len(waiting) == 1:
+                self._submitted.append((ticket.id, tx))
+                self._wake.set()
             await waiter.done.wait()
         finally:
             waiting.remove(waiter)
@@ -133,6 +154,17 @@ class Replica:
             raise waiter.result
         assert waiter.result is not None, "settled"
         return waiter.result
+
+    def _included(self, tx: bytes, tx_id: bytes) -> tuple[int, int] | None:
+        """Height and position if it was committed before. Looks on the disk only when it may be."""
+        try:
+            self._app.check(tx)
+        except RemoteError as error:
+            found = self._store.find(tx_id)
+            if found is None:
+                raise error
+            return found
+        return None
 
     def _verdict_at(self, height: int, position: int) -> tuple[int, Verdict]:
         found = self._store.block(height)
@@ -144,6 +176,14 @@ class Replica:
         if self._failure is not None:
             return f"this node has stopped: {self._failure.cause}"
         return explain(self._core, trio.current_time(), self._name, self._mesh.last_seen)
+
+    def evidence(self) -> list[tuple[Statement, Statement]]:
+        """What validators were seen to sign twice, here; see `state/evidence.py`."""
+        found = []
+        for proof in self._evidence:
+            pair = [msg.decode(raw) for raw in (proof.first, proof.second)]
+            found.append((Statement.of(pair[0]), Statement.of(pair[1])))  # type: ignore[arg-type]
+        return found
 
     async def wait_for(self, height: int) -> None:
         """See `Orderer.wait_for`."""
@@ -161,6 +201,11 @@ class Replica:
     def on_commit(self, callback: OnCommit) -> None:
         """See `Orderer.on_commit`."""
         self._callbacks.append(callback)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Messages of other nodes that were dropped for coming too fast or being wrong, by uid."""
+        return self._inbox.dropped
 
     # ------------------------------------------------------------------ running
 
@@ -197,11 +242,12 @@ class Replica:
             due = self._timers[0][0] if self._timers else float("inf")
             with trio.move_on_at(due):
                 await self._wake.wait()
+            # Others get their turn even when messages never end; and what they have for the core
+            # already comes into this step instead of causing another one.
+            await trio.lowlevel.checkpoint()
             self._wake = trio.Event()
             self._step()
             self._note_synced()
-            # Others get their turn even when messages never end.
-            await trio.lowlevel.checkpoint()
 
     def _step(self) -> None:
         """Give the core all timers that are due and some messages; one write for all of them."""
@@ -209,16 +255,22 @@ class Replica:
         now = self._now()
         while self._timers and self._timers[0][0] <= trio.current_time():
             effects += self._core.timeout(heapq.heappop(self._timers)[2], now)
-        for _ in range(min(STEP, len(self._inbox))):
-            source, raw = self._inbox.popleft()
-            self._queued[source] -= 1
+        for _ in range(STEP):
+            taken = self._inbox.take()
+            if taken is None:
+                break
+            source, raw = taken
             try:
                 message = msg.decode(raw)
             except RemoteError as error:
-                self._complain(source, error)
+                self._blame(source, error)
                 continue
             effects += self._core.receive(source, message, now)
-        if self._inbox:
+        if self._submitted:
+            count = min(STEP, len(self._submitted))
+            items = [self._submitted.popleft() for _ in range(count)]
+            effects += self._core.submit_all(items, now)
+        if self._inbox or self._submitted:
             self._wake.set()
         self._carry_out(effects)
 
@@ -274,8 +326,10 @@ class Replica:
             for waiter in self._waiters.get(effect.id, ()):
                 waiter.settle(effect.error)
         elif isinstance(effect, fx.Blame):
-            self._complain(effect.source, effect.error)
+            self._blame(effect.source, effect.error)
         elif isinstance(effect, fx.WriteEvidence):
+            if len(self._evidence) < MAX_EVIDENCE:
+                self._evidence.append(effect)
             log.error(
                 "%s voted twice at height %d: two processes use its certificate, or it lies",
                 self._name(effect.voter),
@@ -291,6 +345,7 @@ class Replica:
         for tx_id, verdict in zip(effect.ids, outcome.verdicts, strict=True):
             for waiter in self._waiters.get(tx_id, ()):
                 waiter.settle((effect.block.height, verdict))
+        self._tell_evicted(effect, app.state)
         self._committed.set()
         self._committed = trio.Event()
         committed = CommittedBlock(
@@ -298,6 +353,15 @@ class Replica:
         )
         for callback in self._callbacks:
             callback(committed, app.state)
+
+    def _tell_evicted(self, effect: fx.Commit, state: State) -> None:
+        """Give an evicted SN the block that says so, as its sessions end with it."""
+        for key in effect.outcome.changed:
+            table, _, uid = key.partition("/")
+            record = state.get(table, uid) if table == "nodes" else None
+            if record and record["evicted"] == state.height and uid != self.uid:
+                item = (effect.block.encoded, effect.certificate.encode())
+                self._cast(uid, [msg.encode(msg.Blocks((item,)))])
 
     def _fail(self, error: LocalError) -> None:
         if self._failure is None:
@@ -322,14 +386,11 @@ class Replica:
         """Queue messages of a peer; too many, or no messages at all, are dropped."""
         self._peer_ids[peer.uid] = peer.peer_id
         if type(arg) is not list or any(type(raw) is not bytes for raw in arg):
-            self._complain(peer.uid, RemoteError("SW3005", "a cast is no list of messages"))
+            self._blame(peer.uid, RemoteError("SW3005", "a cast is no list of messages"))
             return
-        for raw in arg:
-            if len(self._inbox) >= MAX_INBOX or self._queued[peer.uid] >= MAX_INBOX_PEER:
-                self._complain(peer.uid, RemoteError("SW3005", "more messages than are taken"))
-                return
-            self._inbox.append((peer.uid, raw))
-            self._queued[peer.uid] += 1
+        why = self._inbox.put(peer.uid, arg, trio.current_time())
+        if why:
+            self._complain(peer.uid, RemoteError("SW3005", why))
         self._wake.set()
 
     def _on_peer(self, peer: PeerInfo, up: bool, why: str) -> None:
@@ -339,8 +400,7 @@ class Replica:
                 self._carry_out(self._core.peer_up(peer.uid, self._now()))
         else:
             self._peer_ids.pop(peer.uid, None)
-            if not self._queued[peer.uid]:
-                del self._queued[peer.uid]
+            self._inbox.forget(peer.uid, trio.current_time())
             self._core.peer_down(peer.uid)
 
     # ------------------------------------------------------------------ small things
@@ -358,6 +418,11 @@ class Replica:
         alone = set(self._core.validators) <= {self.uid} and not self._new
         if alone or self._core.caught_up():
             self.synced.set()
+
+    def _blame(self, source: str, error: SwarmFault) -> None:
+        """A neighbour sent what no honest one sends: it has little of that."""
+        self._inbox.fault(source, trio.current_time())
+        self._complain(source, error)
 
     def _complain(self, source: str, error: SwarmFault) -> None:
         """Log what a peer did wrong, now and then: it must not fill the log."""

@@ -14,7 +14,7 @@ peers, which is safe, as an empty store does not vote until that is.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.algorithm import Lock, Resume
 from swarm.ledger.consensus.quorum import quorum
+from swarm.ledger.recovery import check_certificate
 from swarm.ledger.state.verdict import Verdict
 
 FILE = "ledger.db"
@@ -89,10 +90,12 @@ class Store:
         chain: bytes,
         restore: Callable[[int, Iterable[Row]], App],
         verify: Verify,
+        recoveries: Collection[bytes] = (),
         *,
         certified: bool = True,
     ) -> tuple[Store, App]:
-        """Open and check. `restore` builds an application from its height and rows.
+        """Open and check. `restore` builds an application from its height and rows, `recoveries`
+        are the ids of the recovery blocks that were accepted here.
 
         `certified`: the blocks have certificates, as they have where the nodes order by voting.
         Raises LocalError: SW3010 another swarm's, SW3011 damaged, SW3015 in use.
@@ -109,7 +112,7 @@ class Store:
                 rows = db.execute("SELECT tbl, key, value FROM records ORDER BY tbl, key")
                 app = restore(top, (Row(*row) for row in rows))
                 store = cls(path, chain, app.fault_model, db)
-                store._check(top, app, verify, certified)
+                store._check(top, app, verify, recoveries, certified)
         except RemoteError as error:
             db.close()
             raise _damage(path, error.cause) from None
@@ -118,13 +121,21 @@ class Store:
             raise
         return store, app
 
-    def _check(self, top: int, app: Application, verify: Verify, certified: bool) -> None:
+    def _check(
+        self,
+        top: int,
+        app: Application,
+        verify: Verify,
+        recoveries: Collection[bytes],
+        certified: bool,
+    ) -> None:
         first = max(1, top - RECENT + 1)
         self.audit(first, top)
         for height in range(max(1, top - CERTIFIED + 1), top + 1) if certified else ():
             block, certificate = self._pair(height)
             keys = self._keys(height)
-            certificate.check(block, keys, quorum(len(keys), self._model), verify)
+            needed = quorum(len(keys), self._model)
+            check_certificate(block, certificate, keys, needed, verify, recoveries)
         digest = app.digest()
         if top:
             (kept,) = self._one("SELECT state FROM blocks WHERE height = ?", top)
@@ -247,9 +258,15 @@ class Store:
         row = self._row("SELECT value FROM meta WHERE key = 'position'")
         return None if row is None else row[0]
 
-    def evidence(self) -> list[tuple[int, str]]:
-        """Height and name of validators that were seen to vote twice."""
-        return list(self._db.execute("SELECT height, voter FROM evidence ORDER BY height, voter"))
+    def evidence(self) -> list[fx.WriteEvidence]:
+        """What proves that validators voted twice, in the order of heights."""
+        columns = "height, voter, first, second"
+        rows = self._db.execute(f"SELECT {columns} FROM evidence ORDER BY height, voter")  # noqa: S608 - a constant
+        return [fx.WriteEvidence(*row) for row in rows]
+
+    def validators(self, height: int) -> dict[str, bytes]:
+        """Who votes on the block of a height, with their keys."""
+        return self._keys(height)
 
     def _pair(self, height: int) -> tuple[Block, Certificate]:
         row = self._one("SELECT block, certificate FROM blocks WHERE height = ?", height)

@@ -32,12 +32,22 @@ class FakeBlock:
     header: FakeHeader
     transactions: tuple[bytes, ...]
 
+    @property
+    def encoded(self) -> bytes:
+        return b"block:" + b"".join(self.transactions)
+
+
+class FakeCertificate:
+    def encode(self) -> bytes:
+        return b"certificate"
+
 
 @dataclass(frozen=True)
 class FakeCommitted:
     block: FakeBlock
     verdicts: tuple[FakeVerdict, ...]
     changed: frozenset[str]
+    certificate: FakeCertificate = FakeCertificate()  # noqa: RUF009 - it has no state
 
 
 @dataclass(frozen=True)

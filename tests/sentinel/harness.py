@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from sentinel.app import Refusal, Services, make_app
+from sentinel.limits import Limits
 from sentinel.metrics import Metrics
 from sentinel.presence import Presence
 from sentinel.refusals import Refusals
@@ -65,6 +66,7 @@ class LiveApi:
         pulse = Pulse()
         self.refusals = Refusals(trio.current_time)
         self.presence = Presence(trio.current_time)
+        self.limits = Limits(trio.current_time)
 
         self.ledger.on_block.append(pulse.beat)
         services = Services(
@@ -81,6 +83,7 @@ class LiveApi:
                 "fault_model": "byzantine",
                 "peers": [],
                 "waiting": self.ledger.reason,
+                "limited": {},
             },
             bootstrap=self._bootstrap,
             presence=self.presence,
@@ -88,7 +91,8 @@ class LiveApi:
             moved=lambda uid, came: self.moves.append((uid, came)),
             pulse=pulse,
             refusals=self.refusals,
-            metrics=Metrics(lambda: {"height": 0.0}, self.refusals.counts),
+            metrics=Metrics(lambda: {"height": 0.0}, self.refusals.counts, self.limits.refused()),
+            limits=self.limits,
         )
         self.server = ApiServer(make_app(services), self._identity, self.refusals)
         async with trio.open_nursery() as nursery:

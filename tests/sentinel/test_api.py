@@ -313,7 +313,7 @@ def test_one_certificate_cannot_take_all_connections(
             secure = one.__enter__()
             secure.sendall(b"GET /is_up HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200" in secure.recv(4096)
-        assert ask(api, member, get("/is_up"))[0] == 0  # closed
+        assert ask(api, member, get("/is_up"))[0] == 429
     finally:
         for one in held:
             one.__exit__(None, None, None)

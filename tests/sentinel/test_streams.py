@@ -25,6 +25,10 @@ class Client:
         return max(after - before for before, after in zip(self.at, self.at[1:], strict=False))
 
 
+async def free(_: float) -> None:
+    """No limit."""
+
+
 def follow(client: Client, beats: float, seconds: float) -> None:
     """Follow a record that never changes while the ledger commits other things."""
 
@@ -37,6 +41,7 @@ def follow(client: Client, beats: float, seconds: float) -> None:
                 pulse,
                 lambda: (1, lambda key: {"key": key}),
                 ["contracts/quiet"],
+                free,
             )
             for _ in range(int(seconds / beats)):
                 await trio.sleep(beats)
@@ -67,7 +72,13 @@ def test_blocks_that_are_not_there_yet_are_waited_for_with_pings() -> None:
         pulse = Pulse()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                follow_blocks, Channel(client.send), pulse, lambda: 3, lambda height: None, 1
+                follow_blocks,
+                Channel(client.send),
+                pulse,
+                lambda: 3,
+                lambda height: None,
+                1,
+                free,
             )
             for _ in range(60):
                 await trio.sleep(1)

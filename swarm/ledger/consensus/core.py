@@ -8,8 +8,10 @@ was lost. The same two rules hold for this file.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from swarm.errors import RemoteError
+from swarm.ledger import recovery
 from swarm.ledger.application import Application
 from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate
 from swarm.ledger.consensus import effects as fx
@@ -34,6 +36,7 @@ FUTURE_MESSAGES = 256  # of the next height, for each neighbour
 FUTURE_BYTES = 2 << 20
 RELAY_TRANSACTIONS = 50
 RELAY_BYTES = 256 * 1024
+_FORGED = ("SW3001", "SW3002")  # malformed, or not signed by its sender: nothing that can change
 
 
 class Core(Algorithm):
@@ -45,6 +48,7 @@ class Core(Algorithm):
         self._future: dict[str, deque[tuple[msg.Signed, int]]] = {}
         self._tick = 0
         self._asked = 0
+        self.left_behind = ""  # why the others have gone on without this node, if they have
         self._stalled = (-1, -1, -1)  # height, round and step at the last tick
 
     def caught_up(self) -> bool:
@@ -87,6 +91,26 @@ class Core(Algorithm):
             self._out.append(fx.Send(msg.Transactions((tx,))))
         return self._run()
 
+    def submit_all(self, items: Sequence[tuple[bytes, bytes]], now: Now) -> list[fx.Effect]:
+        """Accept several transactions, each with its id, that came in at the same time.
+
+        They share a message to the others, and the next block. Those that cannot be included or
+        find no room come back as `Dropped`.
+        """
+        self._begin(now)
+        fresh: list[bytes] = []
+        for tx_id, tx in items:
+            if self.halted is not None or self.mempool.holds(tx):
+                continue
+            try:
+                self.mempool.add(tx, self.app.check(tx))
+            except RemoteError as error:
+                self._out.append(fx.Dropped(tx_id, error))
+                continue
+            fresh.append(tx)
+        self._out.extend(fx.Send(message) for message in msg.transactions(fresh, RELAY_BYTES))
+        return self._run()
+
     def receive(self, source: str, message: msg.Message, now: Now) -> list[fx.Effect]:
         """Take a neighbour's message. Nothing it may contain raises."""
         self._begin(now)
@@ -95,7 +119,7 @@ class Core(Algorithm):
                 if not self._on_signed(source, message):
                     return self._out  # most are repetitions: no rule applies that did not before
             elif isinstance(message, msg.Transactions):
-                self._on_transactions(message)
+                self._on_transactions(source, message)
             elif isinstance(message, msg.Ask):
                 self._on_ask(source, message)
                 return self._out
@@ -205,13 +229,17 @@ class Core(Algorithm):
 
     # ------------------------------------------------------------------ neighbours
 
-    def _on_transactions(self, message: msg.Transactions) -> None:
+    def _on_transactions(self, source: str, message: msg.Transactions) -> None:
         for tx in message.items:
             if self.mempool.holds(tx):
                 continue
             try:
                 self.mempool.add(tx, self.app.check(tx))
-            except RemoteError:
+            except RemoteError as error:
+                if error.code in _FORGED:
+                    # Nobody passes on what it has not checked; the rest is not worth the time.
+                    self._out.append(fx.Blame(source, error))
+                    return
                 # Included already, or not includable here yet, or its sender's share is full:
                 # all normal between nodes of different heights. Its client is told by its own node.
                 continue
@@ -228,13 +256,19 @@ class Core(Algorithm):
                 if block.height != self.app.height + 1:
                     break
                 certificate = Certificate.decode(raw_certificate)
-                certificate.check(block, self._tally.keys, self._tally.quorum, self.config.verify)
+                self._check_certificate(block, certificate)
             except RemoteError as error:
+                if error.code == recovery.REFUSED:
+                    self.left_behind = error.cause
                 self._out.append(fx.Blame(source, error))
                 self.sync.forget(source)
                 break
-            if self._problem(block):
-                self._halt("SW3013", f"block {block.height} is certified, but {self.refusal}")
+            agreed = block.id in self.config.recoveries
+            wrong = (
+                recovery.problem(self.app, self._last_id, block) if agreed else self._problem(block)
+            )
+            if wrong:
+                self._halt("SW3013", f"block {block.height} is certified, but {wrong}")
                 return
             self._commit(block, certificate)
             more = True
@@ -242,6 +276,12 @@ class Core(Algorithm):
         if self.app.height > before:
             self._out.append(fx.StartTimer(0.0, fx.Timer("again", self.app.height + 1, 0)))
         self._fetch()
+
+    def _check_certificate(self, block: Block, certificate: Certificate) -> None:
+        keys, needed, config = self._tally.keys, self._tally.quorum, self.config
+        recovery.check_certificate(
+            block, certificate, keys, needed, config.verify, config.recoveries
+        )
 
     def _on_ask(self, source: str, message: msg.Ask) -> None:
         if not self.sync.allow(source, self._now.seconds):

@@ -6,6 +6,7 @@ wrong ones cost a little work and change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,6 +124,20 @@ class Blocks(_Encodable):
 
 Message = Vote | Proposal | Transactions | Ask | Answer | Fetch | Blocks
 Signed = Vote | Proposal
+
+
+def transactions(items: Sequence[bytes], size: int) -> Iterator[Transactions]:
+    """Messages that carry `items`, of about `size` bytes at most each."""
+    part: list[bytes] = []
+    left = size
+    for tx in items:
+        if part and (len(part) == MAX_TRANSACTIONS or len(tx) > left):
+            yield Transactions(tuple(part))
+            part, left = [], size
+        part.append(tx)
+        left -= len(tx)
+    if part:
+        yield Transactions(tuple(part))
 
 
 def kind_of(message: Signed) -> int:

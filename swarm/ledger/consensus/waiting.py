@@ -18,6 +18,8 @@ def explain(
     `name` turns a uid into what people call it; `last_seen` gives the seconds since a neighbour was
     heard, None for never.
     """
+    if core.left_behind:
+        return core.left_behind
     me = core.config.uid
     best = core.sync.best()
     if best > core.height + 1:
