@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,6 +61,10 @@ class Orderer(Protocol):
 
     def evidence(self) -> list[tuple[Statement, Statement]]:
         """What validators were seen to sign twice here; see `state/evidence.py`."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Messages of other nodes that were dropped for coming too fast or being wrong, by uid."""
 
     async def wait_for(self, height: int) -> None:
         """Return when that height is committed here."""

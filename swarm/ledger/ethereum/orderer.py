@@ -13,7 +13,7 @@ has seen an entry of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from swarm.identity import Identity, node_uid
 from swarm.ledger import directory
 from swarm.ledger.application import LedgerApplication
 from swarm.ledger.consensus import effects as fx
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.ethereum import contract, entries
 from swarm.ledger.ethereum.account import Account, keccak
@@ -36,6 +37,7 @@ from swarm.ledger.ethereum.waiting import Situation, explain
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.orderer import CommittedBlock, OnCommit
+from swarm.ledger.recovery import Name
 from swarm.ledger.recovery import Name
 from swarm.ledger.state import State, Verdict
 from swarm.ledger.store import RECENT
@@ -88,6 +90,7 @@ class EthereumOrderer:
         self.uid = node_uid(identity.fingerprint)
         self.recoveries: tuple[Name, ...] = ()
         self.synced = trio.Event()
+        self.recoveries: tuple[Name, ...] = ()
         self._order = genesis.order
         self._chain = genesis.chain_id
         self._mesh = mesh
@@ -175,6 +178,15 @@ class EthereumOrderer:
     def evidence(self) -> list[tuple[Statement, Statement]]:
         """See `Orderer.evidence`: nobody votes here."""
         return []
+
+    def evidence(self) -> list[tuple[Statement, Statement]]:
+        """Nobody votes here."""
+        return []
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Nothing that peers send here is worth counting."""
+        return {}
 
     async def wait_for(self, height: int) -> None:
         """See `Orderer.wait_for`."""
