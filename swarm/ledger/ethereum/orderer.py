@@ -25,7 +25,6 @@ from swarm.ledger import directory
 from swarm.ledger.application import LedgerApplication
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus.statement import Statement
-from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.ethereum import contract, entries
 from swarm.ledger.ethereum.account import Account, keccak
 from swarm.ledger.ethereum.client import Client, EndPoint, Refusal, TooMuch
@@ -37,7 +36,6 @@ from swarm.ledger.ethereum.waiting import Situation, explain
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.orderer import CommittedBlock, OnCommit
-from swarm.ledger.recovery import Name
 from swarm.ledger.recovery import Name
 from swarm.ledger.state import State, Verdict
 from swarm.ledger.store import RECENT
@@ -88,7 +86,6 @@ class EthereumOrderer:
         """Open the ledger in `data_dir`. Raises LocalError SW3010, 3011, 3015."""
         assert genesis.order is not None, "the genesis says who orders"
         self.uid = node_uid(identity.fingerprint)
-        self.recoveries: tuple[Name, ...] = ()
         self.synced = trio.Event()
         self.recoveries: tuple[Name, ...] = ()
         self._order = genesis.order
@@ -177,10 +174,6 @@ class EthereumOrderer:
 
     def evidence(self) -> list[tuple[Statement, Statement]]:
         """See `Orderer.evidence`: nobody votes here."""
-        return []
-
-    def evidence(self) -> list[tuple[Statement, Statement]]:
-        """Nobody votes here."""
         return []
 
     @property
