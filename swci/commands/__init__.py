@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from swci.commands import contexts, contracts, general, taskrunners, tasks
+from swci.commands import contexts, contracts, general, nodes, taskrunners, tasks
 from swci.language import Language
 
 TABLE = (
@@ -12,6 +12,7 @@ TABLE = (
     *contracts.COMMANDS,
     *tasks.COMMANDS,
     *taskrunners.COMMANDS,
+    *nodes.COMMANDS,
     *general.COMMANDS,
 )
 

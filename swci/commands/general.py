@@ -1,4 +1,4 @@
-"""Commands about the network, the session and its directory."""
+"""Commands about the session and its directory."""
 
 from __future__ import annotations
 
@@ -7,55 +7,13 @@ from collections.abc import Mapping
 
 from swci.command import Command, CommandError
 from swci.directory import USER_DIRECTORY
-from swci.display import moment, row
 from swci.output import Output
 from swci.session import Session
 
 Args = Mapping[str, str]
 
-NODE_COLUMNS = (
-    "NodeType",
-    "HostIP",
-    "Port",
-    "ContainerName",
-    "UUID",
-    "ParentUUID",
-    "I-Am-Alive",
-)
-NODE_ORDER = ("SENTINEL", "SN", "SWOP", "SL")
-SILENT = 30.0  # seconds without a sign of life after which a node is not listed any more
 MAX_SLEEP = 86400  # seconds
 MAX_LISTING = 20.0  # seconds that `ls` may take
-
-
-def list_nodes(session: Session, args: Args, out: Output) -> None:
-    nodes = session.table("nodes")
-    ages = session.client.presence()
-    ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
-    alive = [
-        (uid, node)
-        for uid, node in nodes.items()
-        if node["active"] and ages.get(uid, SILENT) < SILENT
-    ]
-    now = session.clock.now_s()
-    out.line(row(NODE_COLUMNS))
-    for uid, node in sorted(
-        alive, key=lambda item: (NODE_ORDER.index(item[1]["type"]), item[1]["name"], item[0])
-    ):
-        seen = moment(int((now - ages[uid]) * 1000))
-        out.line(
-            row(
-                (
-                    node["type"],
-                    node["host"],
-                    node["port"],
-                    node["name"],
-                    uid,
-                    node["parent"],
-                    seen,
-                )
-            )
-        )
 
 
 def sleep(session: Session, args: Args, out: Output) -> None:
@@ -120,12 +78,6 @@ def show_help(session: Session, args: Args, out: Output) -> None:
 
 
 COMMANDS = (
-    Command(
-        "LIST NODES",
-        "The nodes that are alive, as comma separated rows under a header: type, host, port,\n"
-        "name, uid, uid of the network node they talk to, last sign of life.",
-        list_nodes,
-    ),
     Command("SLEEP <seconds:int>", "Wait so many seconds.", sleep),
     Command(
         "CD <directory>",
