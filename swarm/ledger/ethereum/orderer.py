@@ -262,6 +262,7 @@ class EthereumOrderer:
     async def _follow(self) -> None:
         while True:
             pause = self._pause()
+            self._look_now = trio.Event()  # before the look: what comes during it needs another
             try:
                 page = await _thread(self._client.run, self._read)
                 self._situation.network = ""
@@ -282,7 +283,6 @@ class EthereumOrderer:
                     self._client.skip()
                 self._situation.network = error.cause
                 pause = RETRY_SECONDS
-            self._look_now = trio.Event()
             with trio.move_on_after(pause):
                 await self._look_now.wait()
 
