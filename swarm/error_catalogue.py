@@ -223,6 +223,11 @@ CATALOGUE: dict[str, Entry] = {
         "the ordering network refused a transaction",
         "read its reason; a member's account may have been removed from the contract",
     ),
+    "SW3111": Entry(
+        "two anchors of one ledger contradict each other",
+        "a writer of the contract lies, or the ledger was rewritten: compare both with the members' "
+        "copies, and name the accounts that you trust with --anchor-account",
+    ),
     "SW4001": Entry(
         "a transaction cannot be in the next block",
         "send it anew: with a fresh id, to the right swarm, expiring within 2000 heights",

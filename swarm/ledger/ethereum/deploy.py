@@ -147,10 +147,11 @@ def survey(client: Client, account: Account, address: str, confirmations: int) -
     if price.most and not client.run(lambda point: point.balance(account.address)):
         raise LocalError("SW3107", f"account {account.address} has nothing, and gas costs here")
     if not confirmations:
-        confirmations = 1 if client.run(_is_instant) else DEEP
+        confirmations = 1 if client.run(is_instant) else DEEP
     return EthereumOrder(chain_id, address, born(client, address), confirmations)
 
 
-def _is_instant(point: EndPoint) -> bool:
+def is_instant(point: EndPoint) -> bool:
+    """Whether the newest block says of itself that it is final."""
     block = point.read("eth_getBlockByNumber", "latest", False)
     return isinstance(block, dict) and block.get("mixHash") == ISTANBUL
