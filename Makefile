@@ -1,4 +1,5 @@
-# make demo     two hosts train MNIST as one swarm, on this machine   (RUNTIME=docker: in containers)
+# make demo     two hosts train MNIST as one swarm, on this machine   (RUNTIME=docker: in containers;
+#               ORDERER=ethereum: the ledger ordered by an Ethereum network, which npm provides)
 # make test     everything that CI checks: lint, types, all tests
 # make bench    the figures: commit latency, mesh, merging (JSON lines)
 # make image    the image of all nodes, for the DOCKER runtime
@@ -7,6 +8,7 @@
 
 PYTHON ?= python3
 RUNTIME ?= process
+ORDERER ?= embedded
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := swarm sentinel swop swci certs swarmlearning examples tests benchmarks
@@ -15,7 +17,7 @@ SOURCES := swarm sentinel swop swci certs swarmlearning examples tests benchmark
 .PHONY: help install demo test lint types pytest bench bench-ledger bench-mesh bench-merge image wheel clean
 
 help:
-	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+	@sed -n -e '/^# make /,/^$$/s/^# /  /p' Makefile
 
 # pip's output goes to a log, and is shown when it fails.
 NODE := -e '.[node,ethereum,tensorflow,examples]'
@@ -43,7 +45,7 @@ $(VENV)/.test: $(VENV)/.node
 install: $(VENV)/.node
 
 demo: $(VENV)/.node
-	@$(BIN)/python examples/demo.py --runtime $(RUNTIME)
+	@$(BIN)/python examples/demo.py --runtime $(RUNTIME) --orderer $(ORDERER)
 
 test: lint types pytest
 

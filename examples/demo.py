@@ -16,12 +16,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import two_hosts
 from docker_hosts import DockerHosts
+from ordering import EthereumOrdering
 from rich.console import Console
 from rich.table import Table
 from two_hosts import CONTRACT, RUNNER, Host, StepFailed, TwoHosts, free_ports
@@ -42,6 +44,7 @@ class Interrupted(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--runtime", choices=("process", "docker"), default="process")
+    parser.add_argument("--orderer", choices=("embedded", "ethereum"), default="embedded")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -51,8 +54,12 @@ def main() -> int:
     arguments = parser.parse_args()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _interrupt)
+    if arguments.orderer == "ethereum" and arguments.runtime == "docker":
+        # Containers would need the node on an address that every host of this machine can reach.
+        console.print("[red]ORDERER=ethereum runs with RUNTIME=process only[/]")
+        return 2
     try:
-        demonstrate(arguments.runtime, arguments.directory.resolve())
+        demonstrate(arguments.runtime, arguments.directory.resolve(), arguments.orderer)
     except Interrupted as cause:
         console.print(f"[yellow]stopped: {cause}; nothing is left running[/]")
         return 130
@@ -67,7 +74,7 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
     raise Interrupted(signal.Signals(signum).name)
 
 
-def demonstrate(runtime: str, directory: Path) -> None:
+def demonstrate(runtime: str, directory: Path, orderer: str = "embedded") -> None:
     """Run all steps; stops every node in the end, in order."""
     started = time.monotonic()
     shutil.rmtree(directory, ignore_errors=True)
@@ -77,8 +84,11 @@ def demonstrate(runtime: str, directory: Path) -> None:
         environment: Any = DockerHosts(directory, TAG)
     else:
         environment = LoopbackHosts(directory)
-    with environment as hosts:
+    with ExitStack() as stack:
+        hosts = stack.enter_context(environment)
         swarm = TwoHosts(hosts, runtime=runtime, tag=TAG, say=say)
+        if orderer == "ethereum":
+            swarm.ledger_flags = stack.enter_context(EthereumOrdering(directory, say)).flags
         script: subprocess.Popen[str] | None = None
         try:
             say("for each host: MNIST digits of its own, certificates; exchanging CA certificates")

@@ -80,6 +80,7 @@ class TwoHosts:
         self.say = say
         self.tag = tag  # sets this swarm's node names apart from others on the same machine
         self.first = self.hosts[0]
+        self.ledger_flags: Callable[[Host], list[str]] = lambda host: []  # of each network node
 
     # ---------------------------------------------------------------- running commands
 
@@ -177,6 +178,7 @@ class TwoHosts:
             f"--host-ip={host.address}",
             f"--sn-p2p-port={host.p2p_port}",
             f"--sn-api-port={host.api_port}",
+            *self.ledger_flags(host),
         )
 
     def operator(self, host: Host) -> None:
