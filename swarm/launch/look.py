@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from swarm.errors import LocalError
 from swarm.launch import docker_backend, nodes
@@ -13,7 +14,29 @@ from swarm.launch.docker_backend import Docker
 from swarm.launch.plan import version
 
 USAGE = """Usage: swarm logs [<name>]   the log of a node; without a name, the nodes of this host
+       swarm ledger recover  go on when a quorum is lost for good
+       swarm ledger accept   follow such a recovery
+       swarm ledger verify   check a whole ledger with nothing but the CAs' certificates
+       swarm ledger export   write a ledger to one file
+       swarm record export   write the record of a training, with its proofs, to one file
+       swarm record verify   check such a record, and the model
+       swarm ledger anchor   write block ids into an Ethereum-compatible network
+       swarm ledger new-account | deploy-contract | writer    prepare such a network
        swarm version         the installed version"""
+
+# Imported when they are used: they know the whole ledger.
+COMMANDS = {
+    ("ledger", "recover"): "swarm.audit.recover:recover",
+    ("ledger", "accept"): "swarm.audit.recover:accept",
+    ("ledger", "verify"): "swarm.audit.commands:verify_ledger",
+    ("ledger", "export"): "swarm.audit.commands:export_ledger",
+    ("ledger", "anchor"): "swarm.audit.network:anchor",
+    ("ledger", "new-account"): "swarm.audit.network:new_account",
+    ("ledger", "deploy-contract"): "swarm.audit.network:deploy_contract",
+    ("ledger", "writer"): "swarm.audit.network:writer",
+    ("record", "export"): "swarm.audit.record_commands:export_record",
+    ("record", "verify"): "swarm.audit.record_commands:verify_record",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,6 +50,10 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{node.name:<24} {node.component:<6} {state}")
         case ["logs", name]:
             return logs(name)
+        case [group, command, *rest] if (group, command) in COMMANDS:
+            module, _, function = COMMANDS[group, command].partition(":")
+            status: int = getattr(import_module(module), function)(rest)
+            return status
         case [] | ["--help"] | ["help"]:
             print(USAGE)
         case [command, *_]:

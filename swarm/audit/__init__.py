@@ -1,0 +1,1 @@
+"""Commands that read and prove a ledger, or mend one, without a running node."""
