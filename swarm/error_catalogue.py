@@ -146,6 +146,10 @@ CATALOGUE: dict[str, Entry] = {
         "the data directory is in use by another process",
         "stop the other network node, or give this one a SWARM_DATA_DIR of its own",
     ),
+    "SW3016": Entry(
+        "the data directory belongs to another network node",
+        "give this node its own SWARM_DATA_DIR, or the key that the directory was made with",
+    ),
     "SW3030": Entry(
         "the network was recovered without this node's agreement",
         "ask its operators; then accept the recovery with swarm ledger accept on the stopped node's "

@@ -35,9 +35,7 @@ def create(
         raise LocalError("SW3010", f"there is a ledger in {data_dir} already")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in data_dir.glob(FILE + "*"):
-            # Made by a start that was cut short before it wrote the genesis, which comes last.
-            leftover.unlink()
+        _remove_leftover(data_dir / FILE)
         app = LedgerApplication.genesis(genesis)
         Store.create(data_dir / FILE, app, genesis.chain_id, may_vote=founder)
         for name in recoveries:
@@ -45,6 +43,17 @@ def create(
         _write_whole(data_dir / GENESIS, genesis.encode())
     except OSError as error:
         raise LocalError("SW3012", f"{data_dir}: {error}") from error
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove what a start made that was cut short before it wrote the genesis, which comes last.
+
+    Nobody has used it yet. Raises LocalError SW3010 for any other ledger: its genesis is lost.
+    """
+    if path.exists() and not Store.unused(path):
+        raise LocalError("SW3010", f"{path} is a ledger, but there is no {GENESIS} beside it")
+    for leftover in path.parent.glob(FILE + "*"):
+        leftover.unlink()
 
 
 def genesis_of(data_dir: Path) -> Genesis | None:
@@ -83,11 +92,14 @@ def accept(data_dir: Path, name: Name) -> None:
         raise LocalError("SW3012", f"{data_dir}: {error}") from error
 
 
-def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplication]:
-    """Open the ledger of a directory for `genesis`.
+def open_store(
+    data_dir: Path, genesis: Genesis, owner: str = ""
+) -> tuple[Store, LedgerApplication]:
+    """Open the ledger of a directory for `genesis`. `owner` is the uid of the node that will write;
+    whoever only reads gives none.
 
     A directory that has the genesis and no ledger file has lost it: it begins anew, as one that may
-    not vote yet. Raises LocalError SW3010, SW3011, SW3015.
+    not vote yet. Raises LocalError SW3010, SW3011, SW3012, SW3015, SW3016.
     """
     kept = genesis_of(data_dir)
     if kept is None or kept.chain_id != genesis.chain_id:
@@ -104,6 +116,7 @@ def open_store(data_dir: Path, genesis: Genesis) -> tuple[Store, LedgerApplicati
         lambda height, rows: LedgerApplication.restore(chain, height, rows),
         verify_signature,
         {name.block_id for name in recoveries_of(data_dir)},
+        owner=owner,
         certified=genesis.order is None,
     )
 

@@ -74,7 +74,7 @@ class Replica:
         self.synced = trio.Event()
         self._mesh = mesh
         self._chain = genesis.chain_id
-        self._store, app = directory.open_store(data_dir, genesis)
+        self._store, app = directory.open_store(data_dir, genesis, self.uid)
         self._app: LedgerApplication = app
         resume = self._store.resume()
         self.recoveries = directory.recoveries_of(data_dir)

@@ -4,31 +4,39 @@
 crash either all of a step is there or nothing. The state's records are kept beside the blocks, so
 that opening does not replay the chain.
 
-What is read back is not believed: `open` checks that the file belongs to this swarm, that heights,
-hashes and the chain of blocks fit together, that the last blocks are certified by the validators of
-their heights, and that the records have the digest that the last block led to. Damage is a
-LocalError SW3011; the node then starts with an empty directory and fetches the ledger from its
-peers, which is safe, as an empty store does not vote until that is.
+What is read back is not believed: `open` checks that the file belongs to this swarm and to this
+node, that its pages and its write-ahead log (`wal.py`) are whole, that heights, hashes and chain of
+the blocks fit together, that the last blocks are certified by the validators of their heights, and
+that the records have the digest that the last block led to. What no hash of the chain covers has a
+checksum of its own: a damaged vote would make this node contradict itself. Damage is a LocalError
+SW3011; the node then starts with an empty directory and fetches the ledger from its peers, which is
+safe, as an empty store does not vote until that is.
+
+What cannot be seen here is that the whole directory is an old copy. The core asks the others about
+that before it signs (`Resume.unconfirmed`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import sqlite3
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from swarm.errors import LocalError, RemoteError
-from swarm.ledger import codec
+from swarm.ledger import codec, wal
 from swarm.ledger.application import Application, Outcome, Row
-from swarm.ledger.block import Block, Certificate, Verify
+from swarm.ledger.block import Block, Certificate, Verify, validators_hash
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.algorithm import Lock, Resume
 from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.recovery import check_certificate
-from swarm.ledger.state.verdict import Verdict
+from swarm.ledger.state.verdict import Validator, Verdict
 
 FILE = "ledger.db"
 VERSION = 2
@@ -38,21 +46,31 @@ MAX_OUTCOME = 64 << 20
 
 App = TypeVar("App", bound=Application)
 
+log = logging.getLogger("swarm.ledger")
+
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB NOT NULL,
-    outcome BLOB NOT NULL, state BLOB NOT NULL);
-CREATE TABLE transactions (id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL)
-    WITHOUT ROWID;
+    outcome BLOB NOT NULL, state BLOB NOT NULL, sum BLOB NOT NULL);
+CREATE TABLE transactions (id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL,
+    sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE validators (height INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 CREATE TABLE records (tbl TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (tbl, key));
 CREATE TABLE votes (height INTEGER, round INTEGER, kind INTEGER, message BLOB NOT NULL,
-    PRIMARY KEY (height, round, kind)) WITHOUT ROWID;
+    sum BLOB NOT NULL, PRIMARY KEY (height, round, kind)) WITHOUT ROWID;
 CREATE TABLE lock (only INTEGER PRIMARY KEY CHECK (only = 0), height INTEGER, locked_round INTEGER,
-    locked_id BLOB, valid_round INTEGER, valid_block BLOB, proof BLOB);
+    locked_id BLOB, valid_round INTEGER, valid_block BLOB, proof BLOB, sum BLOB NOT NULL);
 CREATE TABLE evidence (height INTEGER, voter TEXT, first BLOB, second BLOB,
     PRIMARY KEY (height, voter)) WITHOUT ROWID;
 """
+
+_MEMORY = (
+    "SELECT sum FROM (SELECT sum, height, round, kind FROM votes ORDER BY height, round, kind) "
+    "UNION ALL SELECT sum FROM lock"
+)
+_FORGETFUL = (fx.WriteEvidence, fx.WritePosition)  # effects that leave votes and lock as they are
+# What SQLite says when the disk, and not what is on it, is at fault.
+_UNUSABLE = ("full", "readonly", "unable to open", "disk I/O error")
 
 
 class Store:
@@ -81,7 +99,20 @@ class Store:
             store = cls(path, chain, genesis.fault_model, db)
             store._write_records(genesis.rows(None))
             store._write_validators(genesis, None)
+            store._write_memory()
         db.close()
+
+    @staticmethod
+    def unused(path: Path) -> bool:
+        """Whether nobody has ever opened what `create` began to make. LocalError SW3012, SW3015."""
+        with _disk(path), closing(sqlite3.connect(path, timeout=0.5)) as db:
+            try:
+                found = db.execute("SELECT key FROM meta WHERE key = 'owner'").fetchone()
+                return found is None and not db.execute("SELECT 1 FROM blocks").fetchone()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    return not _tables(db)
+                raise
 
     @classmethod
     def open(
@@ -92,27 +123,42 @@ class Store:
         verify: Verify,
         recoveries: Collection[bytes] = (),
         *,
+        owner: str = "",
         certified: bool = True,
     ) -> tuple[Store, App]:
         """Open and check. `restore` builds an application from its height and rows, `recoveries`
-        are the ids of the recovery blocks that were accepted here.
+        are the ids of the recovery blocks that were accepted here, `owner` is the uid of this node
+        ("": whoever only reads).
 
         `certified`: the blocks have certificates, as they have where the nodes order by voting.
-        Raises LocalError: SW3010 another swarm's, SW3011 damaged, SW3015 in use.
+        Raises LocalError: SW3010 another swarm's, SW3011 damaged, SW3012 unreadable, SW3015 in use,
+        SW3016 another node's.
         """
+        torn, logged = _look_at_log(path)
         db = _connect(path)
         try:
             with _disk(path, damaged=True):
+                if torn:
+                    raise _damage(path, torn)
+                _check_pages(path, db)
                 kept = dict(db.execute("SELECT key, value FROM meta"))
                 if kept.get("version") != VERSION:
                     raise _damage(path, f"its format is {kept.get('version')!r}, not {VERSION}")
                 if kept.get("chain") != chain:
                     raise LocalError("SW3010", f"{path} is the ledger of another swarm")
+                if owner and kept.get("owner", owner) != owner:
+                    raise LocalError(
+                        "SW3016", f"{path} is the ledger of the network node {kept['owner']}"
+                    )
+                if kept.get("open") and not logged:
+                    raise _damage(path, "its write-ahead log, with the last steps, is missing")
                 (top,) = db.execute("SELECT coalesce(max(height), 0) FROM blocks").fetchone()
                 rows = db.execute("SELECT tbl, key, value FROM records ORDER BY tbl, key")
                 app = restore(top, (Row(*row) for row in rows))
                 store = cls(path, chain, app.fault_model, db)
                 store._check(top, app, verify, recoveries, certified)
+            if owner:
+                store._take(owner)
         except RemoteError as error:
             db.close()
             raise _damage(path, error.cause) from None
@@ -144,6 +190,20 @@ class Store:
         known = self._keys(top + 1)
         if known != {v.uid: v.public_key_der for v in app.validators()}:
             raise _damage(self.path, "its validators are not those of its records")
+        for height, raw in self._db.execute("SELECT height, keys FROM validators WHERE height > 1"):
+            validators = [Validator(uid, key) for uid, key in _read_keys(raw).items()]
+            before = self._row("SELECT block FROM blocks WHERE height = ?", height - 1)
+            header = Block.decode(before[0]).header if before else None
+            if header is None or header.effect.next_validators != validators_hash(validators):
+                raise _damage(self.path, f"its validators of height {height} are wrong")
+
+    def _take(self, owner: str) -> None:
+        """Note whose it is, and that it is open: a crash leaves that behind, and a log."""
+        with _disk(self.path):
+            self._db.execute("REPLACE INTO meta VALUES ('owner', ?)", (owner,))
+            self._db.execute("REPLACE INTO meta VALUES ('open', 1)")
+            # Into the file itself, so that it is known even when the log is gone.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def audit(self, first: int, last: int) -> None:
         """Check form and hash chain of stored blocks. Raises LocalError SW3011."""
@@ -152,8 +212,8 @@ class Store:
             if first > 1 and before is None:
                 raise _damage(self.path, f"block {first - 1} is missing")
             rows = self._db.execute(
-                "SELECT height, block, certificate, state FROM blocks WHERE height >= ? "
-                "AND height <= ? ORDER BY height",
+                "SELECT height, block, certificate, outcome, state, sum FROM blocks "
+                "WHERE height >= ? AND height <= ? ORDER BY height",
                 (first, last),
             )
             try:
@@ -163,13 +223,13 @@ class Store:
 
     def _check_chain(
         self,
-        rows: Iterable[tuple[int, bytes, bytes, bytes]],
+        rows: Iterable[tuple[int, bytes, bytes, bytes, bytes, bytes]],
         first: int,
         last: int,
         previous: Block | None,
     ) -> None:
         expected = first
-        for height, raw, raw_certificate, state in rows:
+        for height, raw, raw_certificate, outcome, state, checksum in rows:
             block = Block.decode(raw)
             certificate = Certificate.decode(raw_certificate)
             header = block.header
@@ -179,6 +239,7 @@ class Store:
                 and header.previous == (previous.id if previous else self._chain)
                 and certificate.block_id == block.id
                 and state == header.effect.state
+                and checksum == _sum(height, raw, raw_certificate, outcome)
             ):
                 raise _damage(self.path, f"block {expected} does not fit the chain")
             expected, previous = height + 1, block
@@ -187,7 +248,14 @@ class Store:
 
     def close(self) -> None:
         """Close the file; everything written is durable already."""
-        self._db.close()
+        try:
+            with _disk(self.path):
+                self._db.execute("UPDATE meta SET value = 0 WHERE key = 'open'")
+        except LocalError as error:
+            # As after a crash, then: the log stays, and is found by the next start.
+            log.warning("%s", error)
+        finally:
+            self._db.close()
 
     # ------------------------------------------------------------------ reading
 
@@ -200,24 +268,30 @@ class Store:
                 raise _damage(self.path, f"own votes: {error.cause}") from None
 
     def _resume(self) -> Resume:
-        signed = []
-        for (raw,) in self._db.execute("SELECT message FROM votes ORDER BY height, round, kind"):
+        signed, sums = [], []
+        rows = self._db.execute("SELECT * FROM votes ORDER BY height, round, kind")
+        for height, round_, kind, raw, checksum in rows:
             message = msg.decode(raw)
-            if not isinstance(message, msg.Vote | msg.Proposal):
-                raise _damage(self.path, "own votes: something else is stored")
+            if checksum != _sum(height, round_, kind, raw) or not isinstance(
+                message, msg.Vote | msg.Proposal
+            ):
+                raise _damage(self.path, "own votes: one was altered")
             signed.append(message)
+            sums.append(checksum)
         lock = Lock()
-        columns = "locked_round, locked_id, valid_round, valid_block, proof"
-        row = self._row(f"SELECT {columns} FROM lock")  # noqa: S608 - a constant
+        row = self._row("SELECT * FROM lock")
         if row is not None:
-            locked_round, locked_id, valid_round, block, proof = row
-            votes = [msg.decode(raw) for raw in codec.decode(proof, limit=1 << 20, what="proof")]
-            prevotes = tuple(vote for vote in votes if isinstance(vote, msg.Vote))
-            lock = Lock(locked_round, locked_id, valid_round, Block.decode(block), prevotes)
-        voting = self._row("SELECT value FROM meta WHERE key = 'voting'")
+            *values, checksum = row
+            if checksum != _sum(*values[1:]):
+                raise _damage(self.path, "own votes: the lock was altered")
+            lock = _read_lock(values[2:])
+            sums.append(checksum)
+        voting = self._meta("voting")
+        if self._meta("memory") != _sum(*sums, voting or b""):
+            raise _damage(self.path, "own votes: some are missing")
         vote_from = None
         if voting is not None:
-            height, round_ = codec.decode(voting[0], limit=64, what="voting")
+            height, round_ = codec.decode(voting, limit=64, what="voting")
             vote_from = (height, round_)
         last = self._row("SELECT block FROM blocks ORDER BY height DESC LIMIT 1")
         if last is None:
@@ -228,45 +302,61 @@ class Store:
 
     def block(self, height: int) -> tuple[Block, Certificate, Outcome] | None:
         """A committed block with its certificate and outcome, or None."""
-        row = self._row("SELECT block, certificate, outcome FROM blocks WHERE height = ?", height)
-        if row is None:
-            return None
-        return Block.decode(row[0]), Certificate.decode(row[1]), _read_outcome(row[2])
+        with _disk(self.path, damaged=True):
+            query = "SELECT block, certificate, outcome, sum FROM blocks WHERE height = ?"
+            row = self._row(query, height)
+            if row is None:
+                return None
+            if row[3] != _sum(height, *row[:3]):
+                raise _damage(self.path, f"block {height} was altered")
+            return Block.decode(row[0]), Certificate.decode(row[1]), _read_outcome(row[2])
 
     def find(self, tx_id: bytes) -> tuple[int, int] | None:
         """Height and position of a committed transaction."""
-        row = self._row("SELECT height, position FROM transactions WHERE id = ?", tx_id)
-        return None if row is None else (row[0], row[1])
+        with _disk(self.path, damaged=True):
+            row = self._row("SELECT height, position, sum FROM transactions WHERE id = ?", tx_id)
+            if row is None:
+                return None
+            if row[2] != _short_sum(tx_id, row[0], row[1]):
+                raise _damage(self.path, "its index of transactions was altered")
+            return row[0], row[1]
 
     def batch(self, after: int, count: int, size: int) -> tuple[tuple[bytes, bytes], ...]:
         """Encoded blocks and certificates from `after + 1` on: at least one, at most `size` bytes
         unless the first alone is larger."""
         chosen: list[tuple[bytes, bytes]] = []
-        rows = self._db.execute(
-            "SELECT block, certificate FROM blocks WHERE height > ? ORDER BY height LIMIT ?",
-            (after, count),
-        )
-        for block, certificate in rows:
-            size -= len(block) + len(certificate) + 16
-            if chosen and size < 0:
-                break
-            chosen.append((block, certificate))
+        with _disk(self.path, damaged=True):
+            rows = self._db.execute(
+                "SELECT height, block, certificate, outcome, sum FROM blocks WHERE height > ? "
+                "ORDER BY height LIMIT ?",
+                (after, count),
+            )
+            for height, block, certificate, outcome, checksum in rows:
+                if checksum != _sum(height, block, certificate, outcome):
+                    raise _damage(self.path, f"block {height} was altered")
+                size -= len(block) + len(certificate) + 16
+                if chosen and size < 0:
+                    break
+                chosen.append((block, certificate))
         return tuple(chosen)
 
     def position(self) -> bytes | None:
         """The last `fx.WritePosition`, or None."""
-        row = self._row("SELECT value FROM meta WHERE key = 'position'")
-        return None if row is None else row[0]
+        with _disk(self.path, damaged=True):
+            found: bytes | None = self._meta("position")
+            return found
 
     def evidence(self) -> list[fx.WriteEvidence]:
         """What proves that validators voted twice, in the order of heights."""
         columns = "height, voter, first, second"
-        rows = self._db.execute(f"SELECT {columns} FROM evidence ORDER BY height, voter")  # noqa: S608 - a constant
-        return [fx.WriteEvidence(*row) for row in rows]
+        with _disk(self.path, damaged=True):
+            rows = self._db.execute(f"SELECT {columns} FROM evidence ORDER BY height, voter")  # noqa: S608 - a constant
+            return [fx.WriteEvidence(*row) for row in rows]
 
     def validators(self, height: int) -> dict[str, bytes]:
         """Who votes on the block of a height, with their keys."""
-        return self._keys(height)
+        with _disk(self.path, damaged=True):
+            return self._keys(height)
 
     def _pair(self, height: int) -> tuple[Block, Certificate]:
         row = self._one("SELECT block, certificate FROM blocks WHERE height = ?", height)
@@ -277,7 +367,11 @@ class Store:
         (raw,) = self._one(
             "SELECT keys FROM validators WHERE height <= ? ORDER BY height DESC LIMIT 1", height
         )
-        return dict(codec.decode(raw, limit=1 << 20, what="validators"))
+        return _read_keys(raw)
+
+    def _meta(self, key: str) -> Any:
+        row = self._row("SELECT value FROM meta WHERE key = ?", key)
+        return None if row is None else row[0]
 
     def _row(self, query: str, *parameters: object) -> Sequence[Any] | None:
         found: Sequence[Any] | None = self._db.execute(query, parameters).fetchone()
@@ -301,6 +395,8 @@ class Store:
             try:
                 for effect in durable:
                     self._write(effect)
+                if any(not isinstance(effect, _FORGETFUL) for effect in durable):
+                    self._write_memory()
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -312,19 +408,17 @@ class Store:
         if isinstance(effect, fx.WriteVote):
             values = (effect.height, effect.round, effect.kind, effect.message)
             # Plain INSERT: a second value for one step is a defect and must fail loudly.
-            run("INSERT INTO votes VALUES (?, ?, ?, ?)", values)
+            run("INSERT INTO votes VALUES (?, ?, ?, ?, ?)", (*values, _sum(*values)))
         elif isinstance(effect, fx.WriteLock):
-            run(
-                "REPLACE INTO lock VALUES (0, ?, ?, ?, ?, ?, ?)",
-                (
-                    effect.height,
-                    effect.locked_round,
-                    effect.locked_id,
-                    effect.valid_round,
-                    effect.valid_block,
-                    codec.encode(list(effect.proof)),
-                ),
+            lock = (
+                effect.height,
+                effect.locked_round,
+                effect.locked_id,
+                effect.valid_round,
+                effect.valid_block,
+                codec.encode(list(effect.proof)),
             )
+            run("REPLACE INTO lock VALUES (0, ?, ?, ?, ?, ?, ?, ?)", (*lock, _sum(*lock)))
         elif isinstance(effect, fx.WriteVoting):
             value = codec.encode([effect.height, effect.round])
             run("REPLACE INTO meta VALUES ('voting', ?)", (value,))
@@ -341,24 +435,30 @@ class Store:
     def _write_commit(self, effect: fx.Commit) -> None:
         run = self._db.execute
         height = effect.block.height
-        run(
-            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
-            (
-                height,
-                effect.block.encoded,
-                effect.certificate.encode(),
-                _write_outcome(effect.outcome),
-                effect.application.digest(),
-            ),
+        block = (
+            effect.block.encoded,
+            effect.certificate.encode(),
+            _write_outcome(effect.outcome),
         )
+        values = (height, *block, effect.application.digest(), _sum(height, *block))
+        run("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", values)
         self._db.executemany(
-            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
-            [(tx_id, height, position) for position, tx_id in enumerate(effect.ids)],
+            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?, ?)",
+            [
+                (tx_id, height, position, _short_sum(tx_id, height, position))
+                for position, tx_id in enumerate(effect.ids)
+            ],
         )
         self._write_records(effect.application.rows(effect.before))
         self._write_validators(effect.application, effect.before)
         run("DELETE FROM votes WHERE height <= ?", (height,))
         run("DELETE FROM lock WHERE height <= ?", (height,))
+
+    def _write_memory(self) -> None:
+        """Seal what this node must not forget: a row that is lost or came back is noticed."""
+        sums = [checksum for (checksum,) in self._db.execute(_MEMORY)]
+        memory = _sum(*sums, self._meta("voting") or b"")
+        self._db.execute("REPLACE INTO meta VALUES ('memory', ?)", (memory,))
 
     def _write_records(self, rows: Iterable[Row]) -> None:
         for table, key, value in rows:
@@ -372,6 +472,25 @@ class Store:
         if before is None or before.validators() != now:
             keys = codec.encode({v.uid: v.public_key_der for v in now})
             self._db.execute("INSERT INTO validators VALUES (?, ?)", (app.height + 1, keys))
+
+
+def _look_at_log(path: Path) -> tuple[str, bool]:
+    """What is wrong with the write-ahead log, and whether there is one; before SQLite looks."""
+    try:
+        return wal.damage(path), wal.path_of(path).exists()
+    except OSError as error:
+        raise LocalError("SW3012", f"{path}: {error}") from error
+
+
+def _tables(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def _check_pages(path: Path, db: sqlite3.Connection) -> None:
+    """Every page is part of exactly one thing. Otherwise a write could destroy a block."""
+    (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _damage(path, str(found).replace("\n", " "))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -398,11 +517,20 @@ def _disk(path: Path, *, damaged: bool = False) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise LocalError("SW3015", f"{path} is open in another process") from error
-        if damaged:
+        if damaged and not any(text in str(error) for text in _UNUSABLE):
             raise _damage(path, str(error)) from error
         raise LocalError("SW3012", f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise _damage(path, str(error)) from error
+    except RemoteError as error:
+        if not damaged:
+            raise
+        raise _damage(path, error.cause) from error
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        if not damaged:
+            raise
+        # A row is not what was stored: another type, or something is missing.
+        raise _damage(path, f"a row is none of ours ({type(error).__name__}: {error})") from error
 
 
 def _damage(path: Path, cause: str) -> LocalError:
@@ -417,3 +545,27 @@ def _write_outcome(outcome: Outcome) -> bytes:
 def _read_outcome(data: bytes) -> Outcome:
     verdicts, changed = codec.decode(data, limit=MAX_OUTCOME, what="outcome")
     return Outcome(tuple(Verdict(*verdict) for verdict in verdicts), frozenset(changed))
+
+
+def _read_keys(raw: bytes) -> dict[str, bytes]:
+    return dict(codec.decode(raw, limit=1 << 20, what="validators"))
+
+
+def _read_lock(values: Sequence[Any]) -> Lock:
+    locked_round, locked_id, valid_round, block, proof = values
+    votes = [msg.decode(raw) for raw in codec.decode(proof, limit=1 << 20, what="proof")]
+    prevotes = tuple(vote for vote in votes if isinstance(vote, msg.Vote))
+    return Lock(locked_round, locked_id, valid_round, Block.decode(block), prevotes)
+
+
+def _sum(*parts: int | bytes) -> bytes:
+    """Checksum of a row: against accidents of the disk, not against malice."""
+    summary = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.to_bytes(8, "big", signed=True) if isinstance(part, int) else part
+        summary.update(len(data).to_bytes(8, "big") + data)
+    return summary.digest()
+
+
+def _short_sum(tx_id: bytes, height: int, position: int) -> int:
+    return zlib.crc32(b"%d %d " % (height, position) + tx_id)

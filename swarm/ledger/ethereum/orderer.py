@@ -93,7 +93,7 @@ class EthereumOrderer:
         self._mesh = mesh
         self._client = client
         self._account = account
-        self._store, self._app = directory.open_store(data_dir, genesis)
+        self._store, self._app = directory.open_store(data_dir, genesis, self.uid)
         kept = self._store.position()
         position = Position.before(self._order.start) if kept is None else Position.decode(kept)
         self._written = position.number
