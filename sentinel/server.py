@@ -2,9 +2,9 @@
 
 hypercorn's own listener does not tell an application who the client is: it ignores the TLS
 connection after the handshake. So the accepting, the handshake and the look at the certificate are
-done here, and hypercorn takes over for HTTP. Its `TCPServer` gives each request a copy of a
-per-connection dictionary (the ASGI `state`); the verified `Peer` travels in that, and FastAPI shows
-it as `request.state.peer`.
+done here. Plain HTTP requests are served by `sentinel.http`; a connection with anything else on it
+is handed to hypercorn. Either gives each request a copy of a per-connection dictionary (the ASGI
+`state`); the verified `Peer` travels in that, and FastAPI shows it as `request.state.peer`.
 
 A connection that fails the handshake is closed with the TLS alert that says why. One whose
 certificate is genuine but may not enter (revoked, without a role) gets that as the answer to each
@@ -27,6 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from sentinel.groups import leaves
+from sentinel.http import Connection
 from sentinel.limits import Addresses, Crowded
 from sentinel.refusals import Refusals
 from sentinel.tls import TlsStream, tune
@@ -51,7 +52,7 @@ class ApiServer:
     """Listens, admits clients by certificate and serves an ASGI application to them."""
 
     def __init__(self, app: Application, identity: Identity, refusals: Refusals) -> None:
-        self._app = ASGIWrapper(app)
+        self._app = app
         self._identity = identity
         self._refusals = refusals
         self._tls = identity.server_context()
@@ -185,7 +186,11 @@ class ApiServer:
         if state["peer"] is not None:
             self._admitted[raw] = (who, tuple(presented_chain(stream.tls)))
         try:
-            await TCPServer(self._app, self._config, context, ConnectionState(state), stream)
+            if await Connection(self._app, stream, state).serve(KEEP_ALIVE):
+                await stream.aclose()
+            else:
+                wrapped = ASGIWrapper(self._app)
+                await TCPServer(wrapped, self._config, context, ConnectionState(state), stream)
         finally:
             self._admitted.pop(raw, None)
             self._by_certificate[key] -= 1

@@ -32,6 +32,7 @@ class TlsStream:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = trio.Lock()
         self._established = False
+        self._unread = b""
 
     async def do_handshake(self) -> None:
         """Complete the handshake; a no-op when it is.
@@ -58,8 +59,15 @@ class TlsStream:
         """Return the protocol that ALPN settled on (hypercorn asks)."""
         return self.tls.selected_alpn_protocol()
 
+    def unread(self, data: bytes) -> None:
+        """Give back what was received, for the next reader of this stream."""
+        self._unread = data + self._unread
+
     async def receive_some(self, max_bytes: int = CHUNK) -> bytes:
         """Return decrypted bytes, b"" at the end. Raises trio.BrokenResourceError."""
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
         while True:
             try:
                 return self.tls.read(max_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import socket
@@ -272,6 +273,22 @@ def test_events_from_a_height(api: LiveApi, member: Identity) -> None:
     assert events[0]["transactions"][0]["sender"] == member.fingerprint
 
 
+def test_blocks_as_they_are(api: LiveApi, member: Identity) -> None:
+    client = ApiClient(member, [("127.0.0.1", api.port)])
+    for number in range(3):
+        client.submit("task.create", {"name": f"task-{number}"})
+    client.close()
+    status, body = ask(api, member, get("/v1/blocks"))
+    first = json.loads(body)
+    assert (status, first["height"], len(first["blocks"])) == (200, 3, 3)
+    assert "genesis" in first and first["recoveries"] == []
+    block, certificate = (base64.b64decode(text) for text in first["blocks"][1])
+    assert block == b"block:" + api.ledger.blocks[2].block.transactions[0]
+    assert certificate == b"certificate"
+    rest = json.loads(ask(api, member, get("/v1/blocks?after=2"))[1])
+    assert rest == {"height": 3, "blocks": [first["blocks"][2]]}
+
+
 def test_openapi_names_every_route(api: LiveApi, member: Identity) -> None:
     status, body = ask(api, member, get("/v1/openapi.json"))
     paths = json.loads(body)["paths"]
@@ -280,6 +297,7 @@ def test_openapi_names_every_route(api: LiveApi, member: Identity) -> None:
         "/is_up",
         "/metrics",
         "/v1/version",
+        "/v1/blocks",
         "/v1/bootstrap",
         "/v1/status",
         "/v1/state/{table}",
