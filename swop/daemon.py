@@ -36,6 +36,7 @@ CONNECT_SECONDS = 5.0
 STOP_PAIRS_SECONDS = 4.0  # from SIGTERM to SIGKILL for pairs when the operator itself must go
 LEAVE_SECONDS = 4.0
 LAST_JOB_SECONDS = 1.0
+BARRED = "SW4015"
 
 
 class Api(Protocol):
@@ -77,6 +78,7 @@ class Daemon:
         self._watched: tuple[str, tuple[core.PlannedPair, ...]] = ("", ())
         self._pairs: dict[int, Pair] = {}  # of the operation at hand; the worker's
         self._stopping = threading.Event()
+        self._barred = ""  # why the members have evicted us, if they have
         self._threads: list[threading.Thread] = []
 
     # ------------------------------------------------------------------ life
@@ -89,23 +91,26 @@ class Daemon:
     def run(self) -> None:
         """Work until stopped.
 
-        Raises LocalError when the runtime cannot be used, RemoteError SW7005 when no SN answers.
+        Raises LocalError when the runtime cannot be used, RemoteError SW7005 when no SN answers,
+        SW4015 when the members have evicted this operator.
         """
         log.info("Runtime: %s", self._runtime.check())
         if not self._connect():
             return
-        self._enroll_node()
+        bar = self._enroll_node()
         for target in (self._work, self._deliver, self._poll):
             thread = threading.Thread(target=target, name=target.__name__, daemon=True)
             thread.start()
             self._threads.append(thread)
         key = f"taskrunners/{self._profile.taskrunner}"
-        watch = self._api.watch([key], uid=self._host.uid)
-        watch.on_change(lambda changed: self._hear(changed, key))
-        self._hear(watch, key)
+        watch = self._api.watch([key, bar], uid=self._host.uid)
+        watch.on_change(lambda changed: self._hear(changed, key, bar))
+        self._hear(watch, key, bar)
         while (event := self._events.get()) is not None and not self._stopping.is_set():
             self._take(event)
         self._leave()
+        if self._barred:
+            raise RemoteError(BARRED, self._barred)
 
     def _connect(self) -> bool:
         """Wait for the SN; False when we were stopped meanwhile."""
@@ -121,8 +126,11 @@ class Daemon:
         address = f"{self._host.sn_host}:{self._host.sn_port}"
         raise RemoteError("SW7005", f"no SN answered at {address} in {CONNECT_TRIES} attempts")
 
-    def _enroll_node(self) -> None:
-        """Register as a node of the network, with the SN that we talk to as parent."""
+    def _enroll_node(self) -> str:
+        """Register as a node of the network, with the SN that we talk to as parent.
+
+        Returns the name of the record that bars our key, should there ever be one.
+        """
         args = {
             "uid_name": self._name,
             "type": "SWOP",
@@ -137,12 +145,18 @@ class Daemon:
             "contract": "",
             "version": self._version,
         }
-        self._api.submit("node.enroll", args)
+        height = self._api.submit("node.enroll", args).height
+        node = self._api.record("nodes", self._host.uid, min_height=height) or {}
         runner = self._profile.taskrunner
         log.info("Enrolled as %s (%s), listening to %s", self._name, self._host.uid, runner)
+        return f"evictions/{node.get('fingerprint', '')}"
 
-    def _hear(self, watch: Any, key: str) -> None:
+    def _hear(self, watch: Any, key: str, bar: str) -> None:
         """The watch's callback, in its thread."""
+        eviction = watch.records.get(bar)
+        if eviction and eviction["at"]:
+            self._barred = str(eviction["reason"])
+            self.stop()
         if watch.connected:
             self._events.put(core.RunnerChanged(watch.records.get(key)))
 
@@ -150,7 +164,8 @@ class Daemon:
         """Leave in order: the task hears of it, pairs are stopped. Bounded in time."""
         log.info("Stopping: leaving the network, ending SL and ML")
         leave = threading.Thread(target=self._say_good_bye, daemon=True)
-        leave.start()
+        if not self._barred:  # nothing is taken of an evicted one
+            leave.start()
         self._jobs.put(None)
         self._letters.put(None)
         for thread in self._threads:  # a start that is under way; a build is not waited for
@@ -159,7 +174,8 @@ class Daemon:
             self._clear("", STOP_PAIRS_SECONDS)
         except SwarmFault as fault:
             log.warning("some of SL and ML may be left: %s", fault)
-        leave.join(LEAVE_SECONDS)
+        if not self._barred:
+            leave.join(LEAVE_SECONDS)
         log.info("Stopped")
 
     def _say_good_bye(self) -> None:

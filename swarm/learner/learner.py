@@ -19,6 +19,7 @@ from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.learner import vectors as v
 from swarm.learner.core import Core
+from swarm.learner.evicted import Evicted
 from swarm.learner.ledger import ClientPort, Ledger, Place
 from swarm.learner.link_server import LinkServer
 from swarm.learner.messages import (
@@ -81,10 +82,14 @@ class Learner:
         self.uid = node_uid(identity.fingerprint, settings.name)
         self.core = Core(self.uid, grace=settings.grace)
         self._events: queue.Queue[Event | Stop] = queue.Queue()
-        place = Place(self.uid, settings.name, settings.host, settings.port, version)
+        place = Place(
+            self.uid, settings.name, settings.host, settings.port, version, identity.fingerprint
+        )
         self._ledger = Ledger(client, place, self._events.put)
         self._link = LinkServer(settings.folder, self._events.put)
         self._server = Server(identity, self._door)
+        self._trust = identity.trust
+        self._evicted = Evicted(client)
         self._dialler = Dialler(identity)
         self._vectors = v.Vectors(settings.folder)
         self._window = Window()
@@ -289,6 +294,14 @@ class Learner:
             daemon=True,
         ).start()
 
+    def audit(self) -> None:
+        """Put out those who may not be here any more; the thread that follows our files calls."""
+        barred = self._evicted.look(self.core.record)
+        if barred:
+            self._trust.bar(barred)
+        self._server.audit()
+        self._dialler.audit()
+
     # ---------------------------------------------------------------- private
 
     def _door(self, contract: str, uid: str) -> str | None:
@@ -297,7 +310,9 @@ class Learner:
         if record is None or session is None or session.contract != contract:
             return None
         member = record["members"].get(uid)
-        return str(member["fingerprint"]) if member else None
+        if member is None or (member["state"] != "active" and self._evicted.ask(uid)):
+            return None
+        return str(member["fingerprint"])
 
     def _close(self) -> None:
         self._server.close()

@@ -31,6 +31,7 @@ log = logging.getLogger("swarm.learner")
 
 PATIENCE = 15.0  # seconds that the client tries before we hear why it takes long
 PAUSE = 1.0  # seconds between two tries
+BARRED = "SW4015"
 LEAVE = 3.5  # seconds for leaving in order: a stopped node must be gone within 5
 
 
@@ -64,8 +65,11 @@ class ClientPort(Protocol):
 class Place:
     """Where this learner is, as it announces itself."""
 
-    def __init__(self, uid: str, name: str, host: str, port: int, version: str) -> None:
+    def __init__(
+        self, uid: str, name: str, host: str, port: int, version: str, fingerprint: str
+    ) -> None:
         self.uid = uid
+        self.bar = f"evictions/{fingerprint}"  # the record that bars our key, should there be one
         self.name = name
         self.host = host
         self.port = port
@@ -207,7 +211,8 @@ class Ledger:
         self._contract = effect.contract
         self._post(Enrolled(record, verdict.height))
         if self._watch is None:
-            self._watch = self._client.watch([f"contracts/{effect.contract}"], uid=place.uid)
+            keys = [f"contracts/{effect.contract}", place.bar]
+            self._watch = self._client.watch(keys, uid=place.uid)
             self._watch.on_change(self._changed)
             self._changed(self._watch)
 
@@ -226,6 +231,9 @@ class Ledger:
         connected, was = watch.connected, self._was_connected
         self._was_connected = connected
         key = f"contracts/{self._contract}"
+        eviction = watch.records.get(self._place.bar)
+        if eviction and eviction["at"]:
+            self._post(Broken(BARRED, str(eviction["reason"])))
         self._post(LedgerChanged(watch.records.get(key), watch.height, watch.error))
         if connected and not was:
             self._main.put(self._look_for_parent)

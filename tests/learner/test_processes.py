@@ -171,3 +171,15 @@ def test_resident_memory_stays_below_the_bound(network: Network) -> None:
     late.program.open()
     peaks = {sl.name: sl.memory() for sl in (*sls, late)}
     assert max(peaks.values()) < 60_000_000 + 2.2 * size, peaks
+
+
+def test_an_evicted_learner_says_so_and_ends_and_the_round_goes_on(network: Network) -> None:
+    sls = opened(network, 3)
+    go_on(sls, 1.0)
+    answer = network.client.submit("node.evict", {"uid": sls[2].uid})
+    assert answer.result["evicted"]
+    assert sls[2].status() != 0
+    told = sls[2].log.read_text()
+    assert f"sl-2 was evicted at height {answer.height} by the votes of SWCI-1" in told
+    assert network.contract()["members"][sls[2].uid]["state"] == "left"
+    go_on(sls[:2], 2.0)

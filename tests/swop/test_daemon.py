@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from swarm.errors import RemoteError
 from swop import daemon as daemon_module
 from swop.daemon import Daemon
 from swop.plan import Host, Program
@@ -342,3 +343,22 @@ def test_it_keeps_trying_to_reach_its_sn(
         "Failed to connect to the API Server. Retrying 2 of 60",
         "API-Server is UP!",
     ]
+
+
+def test_an_evicted_operator_ends_without_a_farewell(network: FakeNetwork, tmp_path: Path) -> None:
+    operator = Operator(network, "swop-1", tmp_path / "swop-1")
+    faults: list[RemoteError] = []
+
+    def run() -> None:
+        try:
+            operator.daemon.run()
+        except RemoteError as fault:
+            faults.append(fault)
+
+    operator.thread = threading.Thread(target=run, daemon=True)
+    operator.start()
+    network.do("swci-1", "node.evict", {"uid": operator.uid})
+    operator.thread.join(15)
+    assert faults[0].code == "SW4015"
+    assert "swop-1 was evicted at height" in faults[0].cause
+    assert "node.leave" not in [op for _, op, _ in network.log]

@@ -173,3 +173,17 @@ def test_stopped_it_leaves_and_takes_its_pairs_along(site: Site) -> None:
     assert record["state"] == "ERROR"
     nodes = site.client.table("nodes").values()
     assert not next(node for node in nodes if node["type"] == "SWOP")["active"]
+
+
+def test_evicted_it_says_so_ends_its_pairs_and_itself(site: Site) -> None:
+    site.train(WAITS_THEN_CRASHES)
+    site.wait(pair_runs)
+    nodes = site.client.table("nodes")
+    (uid,) = [uid for uid, node in nodes.items() if node["type"] == "SWOP"]
+    answer = site.client.submit("node.evict", {"uid": uid})
+    assert answer.result["evicted"]
+    assert site.swop.process.wait(20) != 0
+    site.swop.wait_end()
+    assert f"was evicted at height {answer.height} by the votes of" in site.swop.log
+    assert site.programs() == []
+    assert site.end()["state"] == "ERROR"
