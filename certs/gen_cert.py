@@ -8,6 +8,10 @@ Files, below `workspace/<example>/cert/` of the directory that it is run in, for
     sn-1-cert.pem  sn-1-key.pem, and the same for sl, swop and swci
 
 Private keys have mode 0600 and are not encrypted, since nodes start unattended.
+
+A member of a swarm is its key. So `--renew` makes new certificates for the keys that are there, and
+the running nodes go on with them as the same members; `--force` makes new keys, and thereby new
+members.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import click
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs.authority import (
@@ -37,7 +43,7 @@ from certs.authority import (
 )
 from swarm.errors import LocalError, RemoteError
 from swarm.identity.files import read_certificates, read_private_key
-from swarm.identity.keys import public_der
+from swarm.identity.keys import PrivateKey, public_der
 from swarm.identity.roles import Role
 from swarm.identity.trust import check_validity
 
@@ -93,16 +99,20 @@ def make_host(
 ) -> HostFiles:
     """Write a CA and one certificate for each role into `directory`.
 
-    `renew` keeps the CA and makes the node certificates anew; `force` replaces everything. Without
-    them no existing file is touched. Raises LocalError: SW1101 files exist, SW1102 a bad argument,
-    SW1103 cannot write; with `renew` also SW1202, SW1208 or SW1209 when the CA cannot be read.
+    `renew` keeps the CA, the keys, and the names in the certificates unless `hosts` are given, and
+    makes the node certificates anew; `force` replaces everything. Without them no existing file is
+    touched. Raises LocalError: SW1101 files exist, SW1102 a bad argument,
+    SW1103 cannot write; with `renew` also SW1202, SW1208, SW1209 or SW1210 when the CA or a
+    key cannot be used.
     """
     files = HostFiles(directory, str(index))
     _check_arguments(files.index, days, hosts)
     try:
+        held: dict[Role, _Kept | None] = {}
         files.capath.mkdir(parents=True, exist_ok=True)
         if renew:
             ca, serial = _read_ca(files)
+            held = {role: _kept(files, role) for role in Role}  # before anything is written
         else:
             if not force:
                 _refuse_overwriting(files)
@@ -113,10 +123,18 @@ def make_host(
         for role in Role:
             serial += 1
             name = f"{role}-{index}"
-            key = new_key(key_type)
-            leaf = issue_leaf(ca, name, days=days, hosts=hosts, serial=serial, key=key)
+            kept = held.get(role)
+            leaf = issue_leaf(
+                ca,
+                name,
+                days=days,
+                hosts=hosts or (kept.hosts if kept else ()),
+                serial=serial,
+                key=kept.key if kept else new_key(key_type),
+            )
             _write(files.ca_serial, f"{serial:040X}\n".encode())
-            _write(files.key(role), leaf.key_pem, private=True)
+            if kept is None:
+                _write(files.key(role), leaf.key_pem, private=True)
             _write(files.cert(role), leaf.certificate_pem)
     except OSError as fault:
         raise LocalError("SW1103", f"cannot write {fault.filename} ({fault.strerror})") from fault
@@ -157,6 +175,29 @@ def _read_ca(files: HostFiles) -> tuple[Issued, int]:
     except RemoteError as fault:
         raise LocalError("SW1102", f"{files.ca_cert}: {fault.cause}: use --force") from fault
     return Issued(certificate, key), _last_serial(files)
+
+
+class _Kept(NamedTuple):
+    """What a renewed certificate has in common with the one before."""
+
+    key: PrivateKey
+    hosts: tuple[str, ...]
+
+
+def _kept(files: HostFiles, role: Role) -> _Kept | None:
+    """Key and host names of an earlier run; None when that role's key file is not there."""
+    if not files.key(role).exists():
+        return None
+    key = read_private_key(files.key(role))
+    if not files.cert(role).exists():
+        return _Kept(key, ())
+    certificate = read_certificates(files.cert(role))[0]
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return _Kept(key, ())
+    hosts = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return _Kept(key, (*names.get_values_for_type(x509.DNSName), *hosts))
 
 
 def _last_serial(files: HostFiles) -> int:
@@ -208,8 +249,10 @@ _EXAMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*
 @click.option(
     "--host", "hosts", multiple=True, help="IP address or DNS name to add; may be repeated."
 )
-@click.option("--renew", is_flag=True, help="Make the node certificates anew, with the same CA.")
-@click.option("--force", is_flag=True, help="Replace everything, the CA included.")
+@click.option(
+    "--renew", is_flag=True, help="Make new node certificates, with the same CA and the same keys."
+)
+@click.option("--force", is_flag=True, help="Replace everything, the CA and all keys included.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -253,7 +296,8 @@ def _tell(files: HostFiles, *, renew: bool, force: bool) -> None:
         click.echo(f"  {files.cert(role)}  {files.key(role).name}  valid until {until:%Y-%m-%d}")
     if renew:
         click.echo(f"The CA {files.ca_cert} is unchanged: nothing to copy to other hosts.")
-        click.echo("Restart the nodes of this host to use the new certificates.")
+        click.echo("The private keys are unchanged: the nodes stay the same members.")
+        click.echo("Running nodes go on with the new certificates within seconds.")
         return
     click.echo(f"  {files.ca_cert}  certificate of the CA")
     click.echo(f"Copy {files.ca_cert} into the directory ca/capath of every other host,")
@@ -262,6 +306,7 @@ def _tell(files: HostFiles, *, renew: bool, force: bool) -> None:
     )
     if force:
         click.echo("Other hosts that have an older CA certificate of this host must replace it.")
+        click.echo("All keys are new: nodes that are started with them join as new members.")
 
 
 if __name__ == "__main__":

@@ -27,24 +27,27 @@ class Vigil:
         self._audit = audit
         self._watch = Watch(identity)
         self._barred: Mapping[str, str] = {}
+        self._audit_at = 0.0
 
     async def run(self) -> None:
         """Run until cancelled."""
-        next_audit = 0.0
         while True:
             if await in_thread(self._watch.look):
                 self._changed()
-                next_audit = 0.0
-            if trio.current_time() >= next_audit:
+                self._audit_at = 0.0
+            if trio.current_time() >= self._audit_at:
                 self._audit()
-                next_audit = trio.current_time() + AUDIT_EVERY
+                self._audit_at = trio.current_time() + AUDIT_EVERY
             await trio.sleep(LOOK_EVERY)
 
     def bar(self, barred: Mapping[str, str]) -> None:
-        """Put out those with these keys (fingerprint to reason), and let them in no more."""
+        """Let those with these keys (fingerprint to reason) in no more, and put out who is here.
+
+        Clients get a second, in which their event streams tell them what has happened.
+        """
         if barred is not self._barred and self._identity.trust.bar(barred):
             self._changed()
-            self._audit()
+            self._audit_at = 0.0
         self._barred = barred
 
     def status(self) -> dict[str, object]:

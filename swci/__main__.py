@@ -24,6 +24,7 @@ from typing import NoReturn
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role
+from swarm.identity.live import follow
 from swarm.log import configure
 from swci.commands import language
 from swci.directory import USER_DIRECTORY
@@ -50,8 +51,17 @@ def main(env: Mapping[str, str] | None = None) -> int:
         print(f"ERROR : {fault}", file=sys.stderr)
         return 1
 
+    clients: list[ApiClient] = []
+
+    def audit() -> None:
+        for client in tuple(clients):
+            client.audit()
+
     def connect(host: str, port: int) -> Client:
-        return ApiClient(identity, [(host, port)])
+        clients.append(ApiClient(identity, [(host, port)]))
+        return clients[-1]
+
+    follow(identity, audit)
 
     session = Session(language(), connect, user_directory=user_directory, env=env)
     with contextlib.closing(session):

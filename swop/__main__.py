@@ -12,6 +12,7 @@ from types import FrameType
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError, SwarmFault
 from swarm.identity import Identity, Role, node_uid
+from swarm.identity.live import follow
 from swarm.log import configure, level_from
 from swop.daemon import Daemon
 from swop.docker_runtime import CONTAINER_INFO, DockerRuntime, own_image
@@ -65,6 +66,7 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
     host = Host(uid, sn_host, sn_port, settings.user, kind is ManagerType.DOCKER)
     runtime = make_runtime(kind, settings, profile, uid)
     api = ApiClient(identity, [(sn_host, sn_port)])
+    follow(identity, api.audit)
     daemon = Daemon(
         name=settings.name,
         host=host,

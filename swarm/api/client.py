@@ -249,6 +249,11 @@ class ApiClient:
         watch.start()
         return watch
 
+    def audit(self) -> None:
+        """End the connections to SNs whose certificates are no longer good."""
+        for transport in self._all():
+            transport.audit()
+
     def close(self) -> None:
         """Close all watches and connections."""
         self._closed.set()

@@ -14,16 +14,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from swarm.api.models import Endpoint
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
+from swarm.identity.tls import Contexts, presented_chain
+
+log = logging.getLogger("swarm.api")
 
 CONNECT_TIMEOUT = 5.0  # seconds for TCP and TLS
 PROBE_WAIT = 1.0  # seconds in which a server that refuses us has closed the connection
@@ -81,8 +86,12 @@ class Transport:
         self._identity = identity
         self._timeout = timeout
         self._idle: list[http.client.HTTPSConnection] = []
+        self._streams: set[EventStream] = set()
+        # What each server has presented; asking again would disturb the thread that reads.
+        self._chains: WeakKeyDictionary[http.client.HTTPSConnection, list[bytes]]
+        self._chains = WeakKeyDictionary()
         self._lock = threading.Lock()
-        self._context: tuple[object, ssl.SSLContext] | None = None
+        self._contexts = Contexts(identity, server=False)
 
     def exchange(
         self,
@@ -129,7 +138,8 @@ class Transport:
         try:
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            check_peer(connection.sock, self._identity.trust, {Role.SN})
+            chain = self._chains[connection] = presented_chain(connection.sock)
+            check_peer(chain, self._identity.trust, {Role.SN})
             connection.sock.settimeout(timeout)
         except RemoteError as fault:
             connection.close()
@@ -154,7 +164,28 @@ class Transport:
         except Unreachable:
             connection.close()
             raise
-        return EventStream(connection, response)
+        stream = EventStream(connection, response, self._streams.discard)
+        self._streams.add(stream)
+        return stream
+
+    def audit(self) -> None:
+        """End the connections to an SN whose certificate is no longer good: revoked, expired."""
+        with self._lock:
+            idle = [kept for kept in self._idle if not self._trusted(kept)]
+            self._idle = [kept for kept in self._idle if kept not in idle]
+        for connection in idle:
+            connection.close()
+        for stream in tuple(self._streams):
+            if not self._trusted(stream.connection):
+                stream.abort()
+
+    def _trusted(self, connection: http.client.HTTPSConnection) -> bool:
+        try:
+            check_peer(self._chains[connection], self._identity.trust, {Role.SN})
+        except RemoteError as fault:
+            log.warning("a connection to %s is closed: %s", self.endpoint, fault.cause)
+            return False
+        return True
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -164,12 +195,9 @@ class Transport:
             connection.close()
 
     def _tls(self) -> ssl.SSLContext:
-        """Return the context for the CAs that the trust store holds at this moment."""
+        """Return the context for the certificate and the CAs of this moment."""
         self._identity.trust.reload()
-        cas = self._identity.trust.cas
-        if self._context is None or self._context[0] is not cas:
-            self._context = (cas, self._identity.client_context())
-        return self._context[1]
+        return self._contexts.current
 
     def _take(self) -> http.client.HTTPSConnection | None:
         with self._lock:
@@ -253,10 +281,14 @@ class EventStream:
     """Lines of one event stream. `abort` may be called from another thread."""
 
     def __init__(
-        self, connection: http.client.HTTPSConnection, response: http.client.HTTPResponse
+        self,
+        connection: http.client.HTTPSConnection,
+        response: http.client.HTTPResponse,
+        on_close: Callable[[EventStream], None],
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._socket: ssl.SSLSocket = connection.sock
+        self._on_close = on_close
         self._response = response
 
     def readline(self) -> bytes:
@@ -274,8 +306,9 @@ class EventStream:
 
     def close(self) -> None:
         """Release the connection; only by the thread that reads."""
+        self._on_close(self)
         self._response.close()
-        self._connection.close()
+        self.connection.close()
 
 
 _DISCONNECTS = (

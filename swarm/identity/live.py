@@ -141,12 +141,13 @@ def _words(left: timedelta) -> str:
     return f"{left.days} days" if left.days > 1 else f"{left / timedelta(hours=1):.0f} hours"
 
 
-def follow(identity: Identity, changed: Callable[[News], None], stop: threading.Event) -> None:
-    """Look every second in a thread until `stop` is set.
+def follow(identity: Identity, *audits: Callable[[], None]) -> threading.Event:
+    """Look every second in a thread, until the returned event is set or the program ends.
 
-    `changed` is called in that thread when there is news, and at least every AUDIT_EVERY: who is
-    connected shall be judged again.
+    The `audits`, which judge those who are connected, are called in that thread when there is news,
+    and every AUDIT_EVERY without.
     """
+    stop = threading.Event()
 
     watch = Watch(identity)
 
@@ -155,11 +156,12 @@ def follow(identity: Identity, changed: Callable[[News], None], stop: threading.
         while not stop.wait(LOOK_EVERY):
             since += LOOK_EVERY
             try:
-                news = watch.look()
-                if news or since >= AUDIT_EVERY:
+                if watch.look() or since >= AUDIT_EVERY:
                     since = 0.0
-                    changed(news)
+                    for audit in audits:
+                        audit()
             except Exception:
                 log.exception("certificates could not be looked at")
 
     threading.Thread(target=run, name="identity", daemon=True).start()
+    return stop

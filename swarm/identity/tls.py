@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -53,6 +53,34 @@ def make_context(pem: bytes, trust: TrustStore, *, server: bool) -> ssl.SSLConte
     except ssl.SSLError as fault:
         raise LocalError("SW1209", f"key and certificate do not fit ({fault.reason})") from fault
     return context
+
+
+class Contexts:
+    """The context of one side of an identity's connections, made anew whenever that has changed."""
+
+    def __init__(self, identity: Renewable, *, server: bool) -> None:
+        self._identity = identity
+        self._make = identity.server_context if server else identity.client_context
+        self._made = (identity.version, self._make())
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """For the next connection. Safe to share between threads."""
+        version = self._identity.version
+        if self._made[0] != version:
+            self._made = (version, self._make())
+        return self._made[1]
+
+
+class Renewable(Protocol):
+    """What `Contexts` needs of an `Identity`."""
+
+    @property
+    def version(self) -> object: ...
+
+    def server_context(self) -> ssl.SSLContext: ...
+
+    def client_context(self) -> ssl.SSLContext: ...
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from swarm import log as logs
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, Role
+from swarm.identity.live import follow
 from swarm.learner.learner import Learner
 from swarm.learner.settings import Settings
 
@@ -34,6 +35,7 @@ def main() -> int:
         identity = Identity.from_env(os.environ, Role.SL)
         client = ApiClient(identity, [(settings.sn_host, settings.sn_port)])
         learner = Learner(settings, identity, client, version())
+        follow(identity, client.audit, learner.audit)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: learner.stop())
         return learner.run()

@@ -10,15 +10,20 @@ They are used again only while young: a firewall may have forgotten an old one w
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
 import time
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
+from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.wire import Channel
+
+log = logging.getLogger("swarm.merge")
 
 CONNECT = 3.0  # seconds for a TCP connection
 HANDSHAKE = 10.0  # seconds for TLS, and for each answer at its start
@@ -55,9 +60,10 @@ class Dialler:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._context = identity.client_context()
+        self._contexts = Contexts(identity, server=False)
         self._lock = threading.Lock()
         self._idle: dict[Member, tuple[Channel, float]] = {}
+        self._made: WeakKeyDictionary[Channel, list[bytes]] = WeakKeyDictionary()
 
     def kept(self, member: Member) -> Channel | None:
         """An idle connection to `member`, if a fresh one is there."""
@@ -88,7 +94,7 @@ class Dialler:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             plain.settimeout(HANDSHAKE)
-            sock = self._context.wrap_socket(plain)
+            sock = self._contexts.current.wrap_socket(plain)
         except (OSError, ValueError) as error:
             plain.close()
             raise Unreachable(f"{member.address}: no TLS connection: {error}") from None
@@ -101,7 +107,23 @@ class Dialler:
         except BaseException:
             sock.close()
             raise
-        return Channel(sock)
+        channel = Channel(sock)
+        with self._lock:
+            self._made[channel] = presented_chain(sock)
+        return channel
+
+    def audit(self) -> None:
+        """End the connections to those whose certificate is no longer good."""
+        with self._lock:
+            made = list(self._made.items())
+        for channel, chain in made:
+            try:
+                check_peer(chain, self._identity.trust, {Role.SL})
+            except RemoteError as fault:
+                log.warning("a connection is closed: %s", fault.cause)
+                channel.abort()
+                with self._lock:
+                    self._made.pop(channel, None)
 
     def close(self) -> None:
         """Close all idle connections."""

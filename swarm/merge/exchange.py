@@ -65,6 +65,9 @@ class Result(NamedTuple):
     leaves: list[bytes]
 
 
+UNWELCOME = "certificate"  # the reason when it is not about this conversation
+
+
 class Refused(RemoteError):
     """The other side does not take part (yet): SW6105. `reason` is its word for it."""
 
@@ -302,7 +305,11 @@ class Exchange:
             self._stream(channel, j, answer)
         except Refused as fault:
             log.debug("%s: %s", member.name, fault.cause)
-            self._dialler.keep(member, channel)
+            if fault.reason == UNWELCOME:
+                channel.close()
+                self._not_reached(link, f"it refuses our certificate: {fault.cause}")
+            else:
+                self._dialler.keep(member, channel)
             return False
         except ConnectionGone as fault:
             channel.close()

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from swarm.errors import LocalError, RemoteError
-from swarm.identity import Identity, Role, check_peer
+from swarm.identity import Identity, Peer, Role, check_peer
+from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.dial import HANDSHAKE, prepare_accepted
-from swarm.merge.exchange import Exchange, Key
+from swarm.merge.exchange import UNWELCOME, Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
@@ -44,12 +46,13 @@ class Server:
 
     def __init__(self, identity: Identity, door: Door) -> None:
         self._identity = identity
-        self._context = identity.server_context()
+        self._contexts = Contexts(identity, server=True)
         self._door = door
         self._changed = threading.Condition()
         self._exchange: Exchange | None = None
         self._decided: Decided | None = None
         self._open: set[socket.socket] = set()
+        self._admitted: dict[socket.socket, tuple[str, list[bytes]]] = {}
         self._told: dict[str, float] = {}
         self._listener: socket.socket | None = None
         self._closed = False
@@ -116,15 +119,17 @@ class Server:
     def _connection(self, plain: socket.socket, address: str) -> None:
         sock: socket.socket = plain
         try:
-            secure = prepare_accepted(plain, self._context)
+            secure = prepare_accepted(plain, self._contexts.current)
             with self._changed:
                 self._open.discard(plain)
                 self._open.add(secure)
                 sock = secure
                 if self._closed:
                     return
-            peer = check_peer(secure, self._identity.trust, {Role.SL})
             channel = Channel(secure)
+            peer = self._admit(channel, address)
+            if peer is None:
+                return
             while self._converse(channel, peer.fingerprint):
                 secure.settimeout(IDLE)
         except ConnectionGone as fault:
@@ -135,9 +140,36 @@ class Server:
             self._tell(address, f"no TLS connection: {error}")
         finally:
             with self._changed:
+                self._admitted.pop(sock, None)
                 self._open.discard(sock)
                 self._open.discard(plain)
             sock.close()
+
+    def _admit(self, channel: Channel, address: str) -> Peer | None:
+        """Let somebody in whose certificate is good; the others hear what is wrong with it."""
+        assert isinstance(channel.sock, ssl.SSLSocket), "TLS was set up"
+        chain = presented_chain(channel.sock)
+        with self._changed:
+            self._admitted[channel.sock] = (address, chain)
+        try:
+            return check_peer(chain, self._identity.trust, {Role.SL})
+        except RemoteError as fault:
+            self._tell(address, str(fault))
+            channel.expect_json(Kind.HELLO)  # it does not listen before it has said that
+            refuse(channel, UNWELCOME, fault.cause)
+            return None
+
+    def audit(self) -> None:
+        """End the connections of those whose certificate is no longer good: revoked, expired, its
+        key barred."""
+        with self._changed:
+            admitted = list(self._admitted.items())
+        for sock, (address, chain) in admitted:
+            try:
+                check_peer(chain, self._identity.trust, {Role.SL})
+            except RemoteError as fault:
+                log.warning("the connection from %s is closed: %s", address, fault.cause)
+                _shut(sock)
 
     def _tell(self, address: str, text: str) -> None:
         now = time.monotonic()

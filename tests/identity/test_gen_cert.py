@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from certs.gen_cert import main, make_host
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role
 from swarm.identity.files import read_certificates
+from swarm.identity.live import Watch
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("sn", "sl", "swop", "swci")
@@ -75,10 +77,79 @@ def test_nothing_is_overwritten(run, tmp_path: Path) -> None:  # type: ignore[no
     assert (key.read_bytes(), ca.read_bytes()) == before
     assert run("-e", "mnist", "-i", "2").exit_code == 0, "another host may share the directory"
     assert run("-e", "mnist", "-i", "1", "--renew").exit_code == 0
+    assert (key.read_bytes(), ca.read_bytes()) == before, "renewing keeps the keys"
+    forced = run("-e", "mnist", "-i", "1", "--force")
+    assert forced.exit_code == 0 and "All keys are new" in forced.output
     assert key.read_bytes() != before[0]
-    assert ca.read_bytes() == before[1]
-    assert run("-e", "mnist", "-i", "1", "--force").exit_code == 0
     assert ca.read_bytes() != before[1]
+
+
+def test_renewing_keeps_the_members(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Same keys, same uids, same names; another certificate that ends later."""
+    options = ("--days", "9", "--host", "172.1.1.1", "--host", "n1.example", "--key-type", "rsa")
+    assert run("-e", "mnist", "-i", "1", *options).exit_code == 0
+    cert = tmp_path / "workspace" / "mnist" / "cert"
+
+    def identities() -> list[Identity]:
+        return [
+            Identity.load(
+                cert / f"{role.lower()}-1-cert.pem",
+                cert / f"{role.lower()}-1-key.pem",
+                capath=cert / "ca" / "capath",
+            )
+            for role in Role
+        ]
+
+    before = identities()
+    (cert / "swci-1-key.pem").unlink()
+    said = run("-e", "mnist", "-i", "1", "--renew")
+    assert said.exit_code == 0
+    assert "keys are unchanged" in said.output and "same members" in said.output
+    after = identities()
+    assert [i.fingerprint for i in after[:3]] == [i.fingerprint for i in before[:3]]
+    assert after[3].fingerprint != before[3].fingerprint, "its key was gone"
+    for old, new in zip(before[:3], after, strict=False):
+        assert new.chain_der != old.chain_der
+        assert (new.not_after - old.not_after).days > 700
+        names = new.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert names.value.get_values_for_type(x509.DNSName) == [new.common_name, "n1.example"]
+        assert names.value.get_values_for_type(x509.IPAddress) == [ip_address("172.1.1.1")]
+    assert run("-e", "mnist", "-i", "1", "--renew", "--host", "10.0.0.9").exit_code == 0
+    names = identities()[0].certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(x509.IPAddress) == [ip_address("10.0.0.9")]
+
+
+def test_a_renewal_with_a_damaged_key_touches_nothing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert run("-e", "mnist", "-i", "1").exit_code == 0
+    cert = tmp_path / "workspace" / "mnist" / "cert"
+    before = (cert / "sn-1-cert.pem").read_bytes()
+    (cert / "swci-1-key.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n")
+    result = run("-e", "mnist", "-i", "1", "--renew")
+    assert result.exit_code == 1 and "SW1202" in result.output
+    assert (cert / "sn-1-cert.pem").read_bytes() == before
+
+
+@needs_openssl
+def test_a_certificate_renewed_by_openssl_is_the_same_member(tmp_path: Path) -> None:
+    """By hand, for the same key: the running node takes it over."""
+    files = make_host(tmp_path, 1)
+    cert, key = files.cert(Role.SN), files.key(Role.SN)
+    identity = Identity.load(cert, key, capath=files.capath)
+    watch = Watch(identity)
+    chain = identity.chain_der
+    extensions = tmp_path / "ext"
+    extensions.write_text("basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:SN-1\n")
+    request = tmp_path / "sn.csr"
+    openssl("req", "-new", "-key", key, "-subj", "/CN=SN-1", "-out", request, cwd=tmp_path)
+    openssl(
+        "x509", "-req", "-in", request, "-CA", files.ca_cert, "-CAkey", files.ca_key,
+        "-days", "3", "-extfile", extensions, "-set_serial", "7", "-out", cert, cwd=tmp_path,
+    )  # fmt: skip
+    assert watch.look().certificate
+    assert identity.chain_der != chain
+    assert identity.certificate.serial_number == 7
 
 
 def test_serials_of_one_ca_never_repeat(tmp_path: Path) -> None:

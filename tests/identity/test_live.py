@@ -270,21 +270,21 @@ def test_a_clock_that_is_wrong_at_first(world: World, caplog: pytest.LogCaptureF
 
 
 def test_a_thread_follows_for_programs_without_a_loop(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(live, "LOOK_EVERY", 0.01)
-    heard: list[live.News] = []
-    came, stop = threading.Event(), threading.Event()
+    chain = world.identity.chain_der
+    came = threading.Event()
 
-    def changed(news: live.News) -> None:
-        heard.append(news)
-        if news.certificate:
+    def audit() -> None:
+        if world.identity.chain_der != chain:
             came.set()
         raise RuntimeError("a mistake of the program must not end it")
 
-    live.follow(world.identity, changed, stop)
+    stop = live.follow(world.identity, audit)
     try:
         replace(world.files.cert, world.issue())
         assert came.wait(60)
     finally:
         stop.set()
+    assert "certificates could not be looked at" in caplog.text

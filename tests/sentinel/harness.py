@@ -17,6 +17,7 @@ from sentinel.presence import Presence
 from sentinel.refusals import Refusals
 from sentinel.server import ApiServer
 from sentinel.streams import Pulse
+from sentinel.vigil import Vigil
 from swarm.identity import Identity
 from tests.sentinel.fakes import CHAIN, FakeLedger
 
@@ -95,9 +96,11 @@ class LiveApi:
             limits=self.limits,
         )
         self.server = ApiServer(make_app(services), self._identity, self.refusals)
+        self.vigil = Vigil(self._identity, self.server.renew, self.server.audit)
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             self.port = await nursery.start(self.server.serve, "127.0.0.1", self.port)
+            nursery.start_soon(self.vigil.run)
             self._ready.set()
 
     def _ledger(self) -> FakeLedger:
