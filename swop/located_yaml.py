@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 Path = tuple[str | int, ...]
-MAX_BYTES = 1 << 20
+MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 32
+MAX_VALUES = 20_000
+MAX_NUMBER = 40  # characters of what is taken for a number or a date
 
 
 class YamlProblem(Exception):
@@ -46,9 +48,10 @@ class Located:
 
 def load(text: str) -> Located:
     """Parse one YAML document. Raises YamlProblem."""
-    if len(text) > MAX_BYTES:
-        raise YamlProblem(1, f"more than {MAX_BYTES} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise YamlProblem(1, f"more than {MAX_CHARACTERS} characters")
     try:
+        _check_shape(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -59,25 +62,45 @@ def load(text: str) -> Located:
     return Located(_build(node, (), lines), lines)
 
 
+def _check_shape(text: str) -> None:
+    """Refuse deep nesting and many values by the events alone, before nodes are built from them."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise YamlProblem(line, f"nested more than {MAX_DEPTH} deep")
+        if count > MAX_VALUES:
+            raise YamlProblem(line, f"more than {MAX_VALUES} values")
+
+
 def _build(node: Any, path: Path, lines: dict[Path, int]) -> Any:
     """Value of a node; enters the lines of everything below it."""
     if node is None:
         return None
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
-    if len(path) > MAX_DEPTH:
-        raise YamlProblem(line, f"nested more than {MAX_DEPTH} deep")
+    # Once more: an alias stands for a copy, and copies of copies grow without bounds.
+    if len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
+        raise YamlProblem(line, "too many values, or too deep, once aliases are replaced")
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, lines)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, i), lines) for i, item in enumerate(node.value)]
     if _is_environment(path) and node.tag != "tag:yaml.org,2002:null":
         return node.value
+    shown = f"unusable value {node.value[:60]!r}"
+    if node.tag != "tag:yaml.org,2002:str" and len(node.value) > MAX_NUMBER:
+        raise YamlProblem(line, shown)
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise YamlProblem(line, f"unusable value {node.value!r}") from error
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # The last three: what PyYAML raises for `!!bool x`, `!!int ""` or `!!timestamp x`.
+        raise YamlProblem(line, shown) from error
     finally:
         loader.dispose()
 

@@ -225,6 +225,7 @@ class ContainerOptions(Strict):
     privileged: bool = Field(False, description="full access to the host's devices")
 
 
+MAX_PROBLEMS = 50  # told at a time
 NO_NETWORK_OPTIONS = NetworkOptions.model_validate({})
 NO_CONTAINER_OPTIONS = ContainerOptions.model_validate({})
 
@@ -372,7 +373,7 @@ def parse_profile(text: str, name: str) -> Checked:
 def problems(error: ValidationError, located: Located, name: str) -> list[str]:
     """One text for each problem: file, line, key path, expected, found."""
     texts = []
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path = tuple(part for part in item["loc"] if not str(part).startswith("function-"))
         where = f"{name}, line {located.line(path)}"
         shown = key_path(path)

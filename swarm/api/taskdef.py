@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 from swarm.errors import LocalError, RemoteError
 
 MAX_FILE = 256 * 1024  # bytes; the ledger keeps at most 48 KiB of a body
+MAX_PROBLEMS = 50  # told at a time
 MAX_DEPTH = 16  # levels of YAML; a task needs five
 
 
@@ -306,7 +307,7 @@ class _Document:
         return []
 
     def _explain(self, errors: Sequence[ErrorDetails], at: tuple[str, ...]) -> Iterator[_Problem]:
-        for error in errors:
+        for error in errors[:MAX_PROBLEMS]:
             kind, said = error["type"], error["msg"]
             line, path = self._locate((*at, *error["loc"]), missing=kind == "missing")
             if kind == "missing":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import LocalError
+from swop.located_yaml import load
 from swop.profile import ManagerType, parse_profile, read_profile
 
 PROFILE = """\
@@ -195,3 +196,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalError) as caught:
         read_profile(tmp_path / "none.yaml")
     assert caught.value.code == "SW7001"
+
+
+def test_an_alias_stands_for_its_anchor() -> None:
+    found = load("a: &x [1, 2]\nb: *x\n")
+    assert found.value == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a, *a]", "[" * 2000, "a: " + "1:" * 2000 + "1", "a: !!bool x", "a: !!timestamp x"],
+)
+def test_yaml_that_costs_more_than_it_says_is_refused(text: str) -> None:
+    with pytest.raises(LocalError) as caught:
+        parse_profile(text, "p.yaml")
+    assert caught.value.code == "SW7002"
