@@ -53,6 +53,7 @@ BUSY_SECONDS = 0.15  # while an entry of ours is on its way
 STANDING_SECONDS = 0.5  # between two looks at our account while something is under way
 RETRY_SECONDS = 1.0  # after an end point failed
 ASK_FIRST, ASK_MOST = 0.5, 10.0  # seconds between two requests for registration
+PROMISED_SECONDS, PROMISE = 0.15, 60  # between two looks whether one was granted, and their number
 WRITE = 64  # blocks that share one write
 IDLE_BLOCKS = 1000  # of the network without entries, before the position is written anyway
 AUDIT_SLICE = 100
@@ -117,6 +118,7 @@ class EthereumOrderer:
         self._stop = trio.CancelScope()
         mesh.on_cast(METHOD, self._on_cast)
         mesh.handle(ADMIT, self._on_admit)
+        mesh.on_peer(self._on_peer)
 
     # ------------------------------------------------------------------ Orderer
 
@@ -486,22 +488,33 @@ class EthereumOrderer:
 
     async def _get_registered(self) -> None:
         """See to it that our account may write; look again when the contract has refused it."""
-        pause = ASK_FIRST
+        pause, promised = ASK_FIRST, 0
         writer = (self._client, self._order.contract, self._account.address)
         while True:
+            look = self._situation.look = trio.Event()
             try:
                 if await _thread(is_writer, *writer):
                     self._situation.registered = True
-                    pause = ASK_FIRST
                     self._send_now.set()
-                    self._situation.look = trio.Event()
-                    await self._situation.look.wait()
+                    await look.wait()
+                    pause, promised = ASK_FIRST, 0
                     continue
-                await self._mesh.call_all(ADMIT, self._account.address, timeout=ASK_MOST)
+                if not promised:
+                    answers = await self._mesh.call_all(ADMIT, self._account.address)
+                    promised = PROMISE if True in answers.values() else 0
             except RemoteError as error:
                 self._situation.network = error.cause
-            await trio.sleep(pause)
-            pause = min(2 * pause, ASK_MOST)
+            # A promise is kept within a block or two; without one, ask when a peer comes.
+            with trio.move_on_after(PROMISED_SECONDS if promised else pause):
+                await look.wait()
+            if promised:
+                promised -= 1
+            else:
+                pause = min(2 * pause, ASK_MOST)
+
+    def _on_peer(self, _peer: PeerInfo, up: bool, _why: str) -> None:
+        if up and not self._situation.registered:
+            self._situation.look.set()
 
     async def _on_admit(self, peer: PeerInfo, address: Any) -> bool:
         """A peer asks us to register its account. The mesh knows whose certificate it has."""
