@@ -76,6 +76,8 @@ class NetworkNode:
         self._pulse = Pulse()
         self._dialled: dict[str, tuple[str, ...]] = {}
         self._evicted = trio.Event()
+        self._given_up = trio.Event()  # others went on without this node; see `_return`
+        self._leaving = False
 
     # ------------------------------------------------------------------- life
 
@@ -109,7 +111,7 @@ class NetworkNode:
         self._vigil.bar(replica.state.barred())
         self._writer = Writer(self.identity, replica)
         self._wire_mesh(replica)
-        self._look_for_eviction()
+        self._look_at_own_record()
         if replica.state.get("nodes", self.uid) is None:
             if not origin.peers and self.settings.sentinel_host:
                 nursery.start_soon(self._ask_for_peers)  # an earlier start was cut short
@@ -123,7 +125,7 @@ class NetworkNode:
         else:
             self._ready()
             await self._open_mesh(nursery, origin)
-            nursery.start_soon(self._enroll)
+        nursery.start_soon(self._keep_enrolled)
         # What has been imported lives as long as the process: no need to look at it again.
         gc.freeze()
         housekeeper = Housekeeper(
@@ -132,6 +134,7 @@ class NetworkNode:
         nursery.start_soon(housekeeper.run)
         accuser = members.Accuser(self.uid, lambda: replica.state, replica.evidence, self._writer)
         nursery.start_soon(accuser.run)
+        nursery.start_soon(self._return)
 
     async def _origin(self, nursery: trio.Nursery) -> Origin:
         """Return what the ledger starts from; there is a ledger in the data directory then."""
@@ -196,6 +199,20 @@ class NetworkNode:
         self._dial_members()
         self._mesh_up.set()
 
+    async def _keep_enrolled(self) -> None:
+        """Enroll, and again whenever the certificate is one of another organisation."""
+        assert self._replica is not None
+        while True:
+            await self._enroll()
+            organisation = self.identity.organisation
+            while organisation == self.identity.organisation or not self._admitted():
+                await trio.sleep(1.0)
+
+    def _admitted(self) -> bool:
+        """Whether the ledger knows our CA, and this node is not about to leave."""
+        assert self._replica is not None
+        return not self._starting and self.identity.organisation in self._replica.state.cas()
+
     async def _enroll(self) -> None:
         """Put this node's present addresses on the ledger, and vote from then on."""
         assert self._replica is not None
@@ -207,11 +224,13 @@ class NetworkNode:
             "peer_id": self._mesh.peer_id,
             "name": settings.name,
             "version": VERSION,
+            "organisation": self.identity.organisation,
         }
         record = self._replica.state.get("nodes", self.uid)
         listed = record is not None and record["active"] and record["validator"]
         if record and listed and all(record[key] == value for key, value in wanted.items()):
             return
+        del wanted["organisation"]  # the certificate tells it
         await self._writer.insist(
             "node.enroll",
             {
@@ -232,6 +251,7 @@ class NetworkNode:
         async for number in signals:
             log.info("%s: leaving the network", signal.Signals(number).name)
             break
+        self._leaving = True
         self._starting = "it is leaving the network"
         if self._replica is not None:
             with trio.move_on_after(LEAVE_LIMIT):
@@ -250,9 +270,22 @@ class NetworkNode:
         self._server.abort()
         raise LocalError(BARRED, self._replica.state.bar(self.identity.fingerprint) or "evicted")
 
-    def _look_for_eviction(self) -> None:
-        if self._replica and self._replica.state.bar(self.identity.fingerprint):
+    def _look_at_own_record(self) -> None:
+        if self._replica is None:
+            return
+        record = self._replica.state.get("nodes", self.uid)
+        if self._replica.state.bar(self.identity.fingerprint):
             self._evicted.set()
+        elif record is not None and not record["active"] and not self._leaving:
+            self._given_up.set()
+
+    async def _return(self) -> None:
+        """Enroll again whenever the ledger says that this node is gone, which it is not: a recovery
+        went on without it, and its operator has accepted that."""
+        while True:
+            await self._given_up.wait()
+            self._given_up = trio.Event()
+            await self._enroll()
 
     async def _leave(self) -> None:
         assert self._replica is not None
@@ -400,7 +433,7 @@ class NetworkNode:
             self._log_member(state.get("nodes", uid), uid)
         for key in sorted(committed.changed):
             members.log_news(state, key)
-        self._look_for_eviction()
+        self._look_at_own_record()
 
     def _log_member(self, record: Mapping[str, Any] | None, uid: str) -> None:
         if record is None:
