@@ -72,6 +72,7 @@ class Proven:
     acts: tuple[Act, ...]  # in the ledger's order
     states: tuple[tuple[int, Record], ...]  # the contract's record after blocks, in order
     schema: Record  # the schemas record after the last of these blocks
+    idle: tuple[int, ...]  # heights of blocks that are there for nothing
 
 
 def check(evidence: Any, contract: Any, authorities: Mapping[str, bytes]) -> Proven:
@@ -88,15 +89,18 @@ def check(evidence: Any, contract: Any, authorities: Mapping[str, bytes]) -> Pro
             fingerprint in authorities,
             f"the genesis names CA {fingerprint}, which is not among yours",
         )
-    headers, recoveries = _blocks(genesis, _list(parts["blocks"], "blocks"))
-    acts = _acts(genesis, contract, headers, authorities, _list(parts["acts"], "acts"))
-    states, schema = _states(genesis, contract, headers, _list(parts["states"], "states"))
+    chain = genesis.chain_id  # hashed once, not at each comparison
+    headers, recoveries = _blocks(genesis, chain, _list(parts["blocks"], "blocks"))
+    acts = _acts(chain, contract, headers, authorities, _list(parts["acts"], "acts"))
+    states, schema = _states(chain, contract, headers, _list(parts["states"], "states"))
     used = {act.height for act in acts} | {height for height, _ in states}
     known = validators_hash([_founder(genesis)])
+    idle = []
     for height, header in headers.items():
         changes, known = header.effect.next_validators != known, header.effect.next_validators
-        _require(changes or height in used, f"block {height} is there for nothing")
-    return Proven(genesis, contract, headers, recoveries, acts, states, schema)
+        if not changes and height not in used:
+            idle.append(height)
+    return Proven(genesis, contract, headers, recoveries, acts, states, schema, tuple(idle))
 
 
 def _founder(genesis: Genesis) -> Validator:
@@ -107,7 +111,7 @@ def _founder(genesis: Genesis) -> Validator:
 
 
 def _blocks(
-    genesis: Genesis, items: list[Any]
+    genesis: Genesis, chain: bytes, items: list[Any]
 ) -> tuple[dict[int, BlockHeader], tuple[tuple[Name, str], ...]]:
     present: tuple[Validator, ...] = (_founder(genesis),)
     headers: dict[int, BlockHeader] = {}
@@ -133,16 +137,16 @@ def _blocks(
                 certificate.check(header, keys, needed, verify_signature)
             except RemoteError as error:
                 raise RemoteError(CODE, f"block {header.height}: {error.cause}") from None
-        _follows(genesis, last, header)
+        _follows(chain, last, header)
         present = _following(header, present, parts.get("next_validators"))
         headers[header.height] = last = header
     return headers, tuple(recoveries)
 
 
-def _follows(genesis: Genesis, last: BlockHeader | None, header: BlockHeader) -> None:
+def _follows(chain: bytes, last: BlockHeader | None, header: BlockHeader) -> None:
     height, what = header.height, f"block {header.height}"
-    _require(header.chain == genesis.chain_id, f"{what} belongs to another swarm")
-    before = (last.height, last.id) if last else (0, genesis.chain_id)
+    _require(header.chain == chain, f"{what} belongs to another swarm")
+    before = (last.height, last.id) if last else (0, chain)
     _require(height > before[0], f"{what} is out of order")
     if height == before[0] + 1:
         _require(header.previous == before[1], f"{what} does not follow the one before it")
@@ -176,7 +180,7 @@ def _following(
 
 
 def _acts(
-    genesis: Genesis,
+    chain: bytes,
     contract: str,
     headers: Mapping[int, BlockHeader],
     authorities: Mapping[str, bytes],
@@ -209,7 +213,7 @@ def _acts(
         except RemoteError as error:
             raise RemoteError(CODE, f"{what} {error.cause}") from None
         act = Act(height, index, signed.transaction, sender)
-        _require(act.transaction.chain == genesis.chain_id, f"{what} belongs to another swarm")
+        _require(act.transaction.chain == chain, f"{what} belongs to another swarm")
         _require(
             act.transaction.op in ACTS and act.transaction.args.get("contract") == contract,
             f"{what} has nothing to do with contract {contract}",
@@ -219,7 +223,7 @@ def _acts(
 
 
 def _states(
-    genesis: Genesis, contract: str, headers: Mapping[int, BlockHeader], items: list[Any]
+    chain: bytes, contract: str, headers: Mapping[int, BlockHeader], items: list[Any]
 ) -> tuple[tuple[tuple[int, Record], ...], Record]:
     found: list[tuple[int, Record]] = []
     schema: tuple[int, Record] | None = None
@@ -230,9 +234,7 @@ def _states(
         height = _int(parts["height"], "height")
         table = parts["table"]
         _require(table in ("contracts", "schemas"), "a state of another table")
-        record = _proof(parts, contract).check(
-            genesis.chain_id, height, _header(headers, height).state
-        )
+        record = _proof(parts, contract).check(chain, height, _header(headers, height).state)
         if table == "schemas":
             schema = (height, record)
             continue

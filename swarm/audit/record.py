@@ -66,9 +66,15 @@ def check(record: Json, authorities: Mapping[str, bytes]) -> Json:
 def _summary(record: Json, authorities: Mapping[str, bytes]) -> Json:
     try:
         proven = evidence.check(record["evidence"], record["contract"], authorities)
-        return derive.summary(proven)
+        summary = derive.summary(proven)
     except RemoteError as error:
         raise LocalError(evidence.CODE, error.cause) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # Whoever makes up a swarm of his own can certify a state that no state machine made.
+        raise LocalError(evidence.CODE, f"its states are malformed ({error!r:.200})") from None
+    if proven.idle:
+        raise LocalError(evidence.CODE, f"block {proven.idle[0]} is there for nothing")
+    return summary
 
 
 def _difference(told: Any, derived: Any, place: str = "") -> str:

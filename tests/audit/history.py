@@ -56,6 +56,7 @@ class History:
     def __init__(self, directory: Path, validators: int = 4, learners: int = 3) -> None:
         first = pki.authority(directory, 1)
         second = pki.authority(directory, 2)
+        self.authorities = (first, second)
         self.capath = first.capath
         self.sns = [
             pki.identity(directory / f"sn-{n}", Role.SN, (first, second)[n % 2], name=str(n))
@@ -142,6 +143,13 @@ class History:
         return {
             "contract": DEFAULT_CONTRACT, "uid": self.uid(number), "name": f"sl-{number}",
             "host": "10.0.0.1", "port": 30305, "rules": RULES, "mode": "snapshot",
+        }  # fmt: skip
+
+    def report(self, number: int, loss: str) -> dict[str, Any]:
+        """What the first learner says of a round."""
+        return {
+            "contract": DEFAULT_CONTRACT, "uid": self.uid(0), "round": number, "loss": loss,
+            "metric": "0.9", "epochs": number + 1, "total_epochs": 10,
         }  # fmt: skip
 
     def round(self, seed: int = 0, merged_by: int = 2) -> None:
