@@ -41,7 +41,8 @@ What is added to the paper:
 - *Blocks are executed before the vote.* The header says what comes of a block, so a certificate
   proves the state and the next validators, and nodes that differ notice before they commit.
 - *No empty blocks.* A height stays IDLE until a transaction that can be included waits here, or a
-  validator's signed message for the height arrives.
+  validator's signed message for the height arrives. Time-outs grow from the round on in which there
+  is something to decide.
 - *A sticky, rotating proposer* (`quorum.proposer`), a function of the chain alone.
 - *Memory.* `_sign` is the only place that signs. It signs one value for each (height, round, kind),
   and has it written before it is sent; asked again, it returns what is stored. Locks are written
@@ -142,6 +143,10 @@ class Pending(NamedTuple):
     since: float
 
 
+def _precommits_a_block(message: msg.Signed) -> bool:
+    return isinstance(message, msg.Vote) and message.kind == PRECOMMIT and message.block_id != NIL
+
+
 class Algorithm:
     """The rules of one replica. `Core` adds events, neighbours and time."""
 
@@ -166,8 +171,8 @@ class Algorithm:
         self._new_height()
         self._lock = resume.lock
         self._signed = {(m.round, msg.kind_of(m)): m for m in resume.signed}
-        # The last height in which a precommit was signed, or that was committed.
-        self._reach = app.height + any(kind == PRECOMMIT for _, kind in self._signed)
+        # The last height in which a block was precommitted, or that was committed.
+        self._reach = app.height + any(map(_precommits_a_block, resume.signed))
 
     # ------------------------------------------------------------------ what others may read
 
@@ -219,6 +224,7 @@ class Algorithm:
         self._honest = q.one_honest(len(keys), self.app.fault_model)
         self.step = IDLE
         self._round = 0
+        self._quiet = 0  # the latest round that began without anything to decide
         self._began = self._now.seconds
         self._lock = Lock()
         self._signed = {}
@@ -289,7 +295,17 @@ class Algorithm:
         self._round = round_
         self.step = PROPOSE
         self._tally.prune(round_, {self._lock.locked_round, self._lock.valid_round})
+        if not self._has_work():
+            self._quiet = round_
         self._timer("propose")
+
+    def _has_work(self) -> bool:
+        """Whether this height can be decided, as far as this node knows."""
+        return (
+            self._lock.valid_block is not None
+            or bool(self._pick(1))
+            or any(not self._problem(held[0].block) for held in self._tally.proposals.values())
+        )
 
     def _proposer(self, round_: int) -> str:
         uids = list(self._tally.keys)
@@ -414,9 +430,10 @@ class Algorithm:
 
     def _timer(self, kind: str) -> None:
         timing = self.config.timing
-        # Votes follow within one message delay; a proposal takes a whole block's transfer.
+        # Votes follow within one message delay; a proposal takes a whole block's transfer. Rounds
+        # that a liar's vote began, and in which nobody has anything to propose, make none longer.
         base = timing.base_ms if kind == "propose" else timing.base_ms / 2
-        delay = (base + timing.step_ms * self._round) / 1000
+        delay = (base + timing.step_ms * (self._round - self._quiet)) / 1000
         self._out.append(fx.StartTimer(delay, fx.Timer(kind, self.app.height + 1, self._round)))
 
     # ------------------------------------------------------------------ signing
@@ -448,7 +465,7 @@ class Algorithm:
         message = self._signed.get(key)
         if message is None:
             message = self._signed[key] = make()
-            if kind == PRECOMMIT:
+            if _precommits_a_block(message):
                 self._reach = message.height
             self._out.append(
                 fx.WriteVote(message.height, self._round, kind, msg.encode(message)),

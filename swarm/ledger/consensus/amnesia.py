@@ -5,12 +5,13 @@ would make it a liar: it no longer knows its lock. So an empty store votes for n
 show that its former self signed nothing at the heights and rounds that it will sign.
 
 Notation: the node has synced to height H, so it knows the n validators of H + 1 and their quorum q.
-The others answer with `reach`, the last height in which they signed a precommit (or committed).
+The others answer with `reach`, the last height in which they precommitted a block (or committed).
 Nodes that may not vote themselves answer -1 and are not counted.
 
-**Rule 1.** q of the *others* answered a reach of at most H. Then no quorum of precommits for H + 1
-existed before they answered: it would share an honest validator with those q, which had signed one.
-So the former self had not committed H + 1, and signed at heights up to H + 1 only. Vote from H + 2.
+**Rule 1.** q of the *others* answered a reach of at most H. Then no quorum of precommits for a
+block at H + 1 existed before they answered: it would share an honest validator with those q, which
+had signed one. So the former self had not committed H + 1, and signed at heights up to H + 1 only.
+Vote from H + 2. (Precommits for nothing decide nothing, so they do not count as reaching.)
 
 **Rule 2.** All n validators are needed (q = n ≥ 2, so none may fail or lie, and rule 1 cannot
 apply). All others answered, all have committed exactly H, and the last round of H + 1 in which

@@ -351,22 +351,25 @@ class Core(Algorithm):
 
     def _on_tick(self) -> None:
         """Nothing moved since the last tick: repeat and ask. Messages do get lost on reconnects."""
-        position = (self.app.height, self._round, self.step)
-        stalled, self._stalled = self._stalled == position, position
+        before, self._stalled = self._stalled, (self.app.height, self._round, self.step)
+        stalled = before == self._stalled
         self._fetch()
-        if self.step == IDLE:
+        if self.step == IDLE or (self.vote_from is None and not stalled):
+            # A new store needs everybody's answer, though others may go from round to round.
             self._ask()
         elif stalled:
             for (round_, _), message in self._signed.items():
                 if round_ == self._round:
                     self._out.append(fx.Send(message))
-            waiting = tuple(self.mempool.oldest(RELAY_TRANSACTIONS, RELAY_BYTES))
-            if waiting:
-                self._out.append(fx.Send(msg.Transactions(waiting)))
             self._ask()
             others = [uid for uid in self._tally.keys if uid != self.config.uid]
             if others and self._lacks_block():
                 self._ask(to=others[self._tick % len(others)], wants_block=True)
+        if self.step != IDLE and before[0] == self.app.height:
+            # Rounds may pass because nobody else knows these.
+            waiting = tuple(self.mempool.oldest(RELAY_TRANSACTIONS, RELAY_BYTES))
+            if waiting:
+                self._out.append(fx.Send(msg.Transactions(waiting)))
         self._restart_tick()
 
     def _lacks_block(self) -> bool:

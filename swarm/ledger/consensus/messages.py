@@ -98,8 +98,8 @@ class Ask(_Encodable):
 class Answer(_Encodable):
     """I have committed `height`.
 
-    `reach`: the last height in which I signed a precommit or that I committed; -1 while I may not
-    vote myself. `last_round`: the last round of height + 1 in which I signed anything or hold
+    `reach`: the last height in which I precommitted a block, or that I committed; -1 while I may
+    not vote myself. `last_round`: the last round of height + 1 in which I signed anything or hold
     something that you signed; -1 for none. Both serve a node that lost its store (`amnesia.py`).
     """
 
