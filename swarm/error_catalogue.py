@@ -243,9 +243,8 @@ CATALOGUE: dict[str, Entry] = {
         "use the certificate of the component that the operation is for",
     ),
     "SW4005": Entry(
-        "a node of another key, role or organisation",
-        "act only for nodes that your own certificate enrolled; after a change of the CA, let it "
-        "leave first",
+        "a node of another key or role",
+        "act only for nodes that your own certificate, or one before it of the same key, enrolled",
     ),
     "SW4006": Entry(
         "a bound of the ledger is reached", "stop or remove what is not needed, then try again"

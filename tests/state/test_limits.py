@@ -142,38 +142,29 @@ def test_one_certificate_may_have_several_learners_but_not_those_of_another(worl
     assert stolen.result["uid"] != world.uid("sl-1")
 
 
-def test_another_certificate_of_the_same_key_takes_nothing_over(world: World) -> None:
+def test_another_certificate_of_the_same_key_is_the_same_node_in_its_role_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One key, certified by two organisations or for two roles."""
-    world.join("sn-2", validator=True)
     mine = world.add("sl-1")
     assert world.join("sl-1").ok
-    elsewhere = replace(mine, organisation=sha("org-2").hex())
-    world.members["sl-1"] = elsewhere
-    assert "another organisation" in world.join("sl-1", port=9).text
+    uid = world.uid("sl-1")
     for role, kind in ((Role.SWOP, "SWOP"), (Role.SN, "SN")):
         world.members["sl-1"] = replace(mine, role=role)
         assert world.join("sl-1", uid_name="sl-1", type=kind).code in ("SW4005", "SW4002")
-        assert (
-            world.do("sl-1", "node.leave", uid=node_uid(mine.fingerprint, "sl-1")).code == "SW4005"
-        )
-        world.members["sl-1"] = elsewhere
-    node = world.state.get("nodes", node_uid(mine.fingerprint, "sl-1"))
-    assert node is not None and node["organisation"] == mine.organisation and node["type"] == "SL"
-    assert world.do("sl-1", "node.leave", uid=node["uid"]).ok
-    assert world.join("sl-1", port=9).ok, "its organisation has a new CA"
-    node = world.state.get("nodes", node["uid"])
-    assert node is not None and node["organisation"] == elsewhere.organisation
-
-
-def test_the_last_validator_may_change_its_ca_as_it_cannot_leave(world: World) -> None:
-    mine = world.members["sn-1"]
-    world.members["sn-1"] = replace(mine, organisation=sha("org-2").hex())
-    assert world.join("sn-1", validator=True, port=9).ok
-    world.members["sn-1"] = mine
-    assert world.join("sn-1", validator=True).ok
-    world.join("sn-2", validator=True)
-    world.members["sn-1"] = replace(mine, organisation=sha("org-2").hex())
-    assert world.join("sn-1", validator=True).code == "SW4005"
+        assert world.do("sl-1", "node.leave", uid=uid).code == "SW4005"
+    world.members["sl-1"] = replace(mine, organisation=sha("org-2").hex())
+    world.join("sl-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(membership, "MAX_NODES_PER_ORGANISATION", 0)
+        assert world.join("sl-1", port=9).code == "SW4006", "no room in that organisation"
+        world.members["sl-1"] = mine
+        assert world.join("sl-1", port=9).ok, "it has its place in this one"
+    world.members["sl-1"] = replace(mine, organisation=sha("org-2").hex())
+    assert world.join("sl-1", port=8).ok, "the CA of its organisation was replaced"
+    node = world.state.get("nodes", uid)
+    assert node is not None and node["type"] == "SL" and node["port"] == 8
+    assert node["organisation"] == sha("org-2").hex() and node["fingerprint"] == mine.fingerprint
 
 
 def test_nobody_becomes_a_sentinel_or_takes_a_peer_id(world: World) -> None:

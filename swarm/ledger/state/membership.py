@@ -1,10 +1,10 @@
 """Membership: which components take part, and which SNs vote.
 
 A node's uid is derived from its key and its announced name, so nobody can speak for, or take the
-place of, another. SNs have one node a key; SWOPs and SLs may have several. A record belongs to the
-organisation and role under which it was made: another certificate of the same key updates it only
-if both are the same. After a node has left, it may come back under another CA, as when its
-organisation's CA was replaced.
+place of, another. SNs have one node a key; SWOPs and SLs may have several. Another certificate of
+the same key updates a record only in the role in which it was made. It may come from another CA, as
+when an organisation replaces its own, and moves the node there: that takes the key's signature over
+that very certificate, so nobody but the node itself can do it, and a place in that organisation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from swarm.ledger.state.draft import MAX_VALIDATORS, Context, Draft, validators
 from swarm.ledger.state.nodes import TRANSITIONS, depart, state_of
 from swarm.ledger.state.operation import (
     FULL,
-    NOT_YOURS,
     UNKNOWN_NODE,
     Operation,
     check_owner,
@@ -64,9 +63,11 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     uid = node_uid(sender.fingerprint, args["uid_name"])
     before = draft.node(uid)
     if before is not None:
-        _check_same_member(draft, context, before)
+        check_owner(before, context)
     kind = _kind(kind, before)
     _check_links(draft, args, uid, is_sn)
+    if before is None or before["organisation"] != sender.organisation:
+        _check_room_in_organisation(draft, context)
     if before is None:
         _make_room(draft, context)
     TRANSITIONS.step(state_of(before), "node.enroll")
@@ -104,15 +105,6 @@ def _recount(draft: Draft, context: Context) -> None:
     evictions.recount(draft, context)
 
 
-def _check_same_member(draft: Draft, context: Context, before: Node) -> None:
-    check_owner(before, context)
-    # The last validator cannot leave, and must be able to tell its address after a change of its CA.
-    alone = [validator.uid for validator in validators(draft)] == [before["uid"]]
-    if before["active"] and before["organisation"] != context.sender.organisation and not alone:
-        why = f"node {before['uid']} is active in another organisation: let it leave first"
-        raise Refused(NOT_YOURS, why)
-
-
 def _kind(asked: str, before: Node | None) -> str:
     # The sentinel is the node of the genesis; nobody becomes one later, and it stays one.
     if before is not None and before["type"] == "SENTINEL":
@@ -146,12 +138,14 @@ def _may_vote(draft: Draft, uid: str, before: Node | None, asked: bool) -> bool:
     return len(others) < MAX_VALIDATORS
 
 
-def _make_room(draft: Draft, context: Context) -> None:
-    """Refuse when the sender's organisation has too many nodes; displace one of the sender's own
-    when its key has."""
-    sender = context.sender
-    if created_by(draft, "nodes", sender.organisation) >= MAX_NODES_PER_ORGANISATION:
+def _check_room_in_organisation(draft: Draft, context: Context) -> None:
+    if created_by(draft, "nodes", context.sender.organisation) >= MAX_NODES_PER_ORGANISATION:
         raise Refused(FULL, f"your organisation has {MAX_NODES_PER_ORGANISATION} nodes already")
+
+
+def _make_room(draft: Draft, context: Context) -> None:
+    """Displace one of the sender's own nodes when its key has too many. Raises Refused."""
+    sender = context.sender
     own = [
         (record["active"], record["joined"], uid)
         for uid, record in draft.items("nodes")
