@@ -114,7 +114,9 @@ def read_origin(value: Any) -> Origin:
     try:
         chain = bytes.fromhex(value["chain"])
         genesis = Genesis.decode(base64.b64decode(value["genesis"], validate=True))
-        peers = [(str(p["peer_id"]), _texts(p["addresses"])) for p in value["peers"][:MAX_PEERS]]
+        peers = [
+            (*_texts([p["peer_id"]]), _texts(p["addresses"])) for p in value["peers"][:MAX_PEERS]
+        ]
         names = _texts(value.get("recoveries", []), MAX_RECOVERIES)
         recoveries = tuple(Name.parse(name) for name in names)
     except (KeyError, TypeError, ValueError, binascii.Error) as fault:
@@ -144,5 +146,5 @@ def write_origin(
 
 def _texts(value: Any, most: int = 16) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError("addresses are not a list of texts")
+        raise TypeError("not a list of texts")
     return tuple(value[:most])

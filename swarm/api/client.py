@@ -132,7 +132,7 @@ class ApiClient:
         status = self._object("/v1/status")
         try:
             chain, height = bytes.fromhex(status["chain"]), int(status["height"])
-        except (KeyError, TypeError, ValueError) as fault:
+        except (KeyError, TypeError, ValueError, OverflowError) as fault:
             raise RemoteError("SW5004", f"status without chain or height: {fault!r}") from fault
         self._height = max(self._height, height) if chain == self._chain else height
         self._chain = chain
@@ -140,7 +140,11 @@ class ApiClient:
 
     def presence(self) -> dict[str, float]:
         """Return uid -> seconds since the network last heard of that node."""
-        return {uid: float(age) for uid, age in self._object("/v1/presence").items()}
+        path = "/v1/presence"
+        try:
+            return {uid: float(age) for uid, age in self._object(path).items()}
+        except (TypeError, ValueError, OverflowError) as fault:
+            raise RemoteError("SW5004", f"{path}: an age is no number: {fault!r}") from fault
 
     def table(self, name: str, *, min_height: int = 0) -> dict[str, Record]:
         """Return all records of a table of the state."""
@@ -358,7 +362,9 @@ class ApiClient:
             for record in records.values():
                 if record["type"] in ("SN", "SENTINEL") and record["active"] and record["host"]:
                     self._add(Endpoint(str(record["host"]), int(record["port"])))
-        except (RemoteError, AttributeError, KeyError, TypeError, ValueError) as fault:
+        except (
+            RemoteError, AttributeError, KeyError, TypeError, ValueError, OverflowError,
+        ) as fault:  # fmt: skip
             log.debug("no further SNs learnt: %s", fault)
 
 

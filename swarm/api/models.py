@@ -62,13 +62,9 @@ class VerdictError(RemoteError):
 
 def verdict_of(answer: Mapping[str, Any]) -> Verdict:
     """Read the JSON answer of `POST /v1/transactions`; raises KeyError or TypeError on nonsense."""
-    result = answer["result"]
-    if not isinstance(result, dict):
-        raise TypeError("result is not an object")
-    return Verdict(
-        ok=bool(answer["ok"]),
-        code=str(answer["code"]),
-        text=str(answer["text"]),
-        result=result,
-        height=int(answer["height"]),
-    )
+    kinds = {"ok": bool, "code": str, "text": str, "result": dict, "height": int}
+    for name, kind in kinds.items():
+        # Not converted: an SN may send what no conversion survives, such as an endless number.
+        if type(answer[name]) is not kind:
+            raise TypeError(f"{name} is not of the type {kind.__name__}")
+    return Verdict(**{name: answer[name] for name in kinds})

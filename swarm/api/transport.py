@@ -67,7 +67,8 @@ class Answer(NamedTuple):
 
 def code_of(answer: Answer) -> str:
     """Return the error code inside an answer, "" when it holds none."""
-    return str(answer.value.get("code", "")) if isinstance(answer.value, dict) else ""
+    code = answer.value.get("code") if isinstance(answer.value, dict) else None
+    return code if isinstance(code, str) else ""
 
 
 class Unreachable(RemoteError):
@@ -350,12 +351,14 @@ def _seconds(value: str | None) -> float:
 def _json_of(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _text_of(data: bytes) -> str:
     value = _json_of(data)
     if isinstance(value, dict):
-        return str(value.get("text") or value.get("detail") or value)[:500]
+        for name in ("text", "detail"):
+            if isinstance(value.get(name), str) and value[name]:
+                return str(value[name][:500])
     return data[:500].decode("utf-8", "replace")

@@ -22,6 +22,7 @@ from swarm.errors import RemoteError
 
 log = logging.getLogger("swarm.api")
 
+MAX_EVENT = 16 << 20  # bytes
 SILENCE = 15.0  # seconds without a byte after which the SN counts as gone
 PAUSE_FIRST, PAUSE_MOST = 0.1, 2.0  # seconds between two rounds through all SNs
 
@@ -121,8 +122,8 @@ class Watch:
             self._lost(f"{transport.endpoint} has been silent for {SILENCE:.0f} s")
         except (OSError, http.client.HTTPException) as fault:
             self._lost(f"{transport.endpoint} is gone: {fault}")
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
-            self._lost(f"{transport.endpoint} sent a malformed event: {fault!r}")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as fault:
+            self._lost(f"{transport.endpoint} sent a malformed event: {fault!r:.200}")
         finally:
             self._stream = None
             stream.close()
@@ -130,6 +131,8 @@ class Watch:
 
     def _apply(self, event: Any) -> None:
         height, records = int(event["height"]), dict(event["records"])
+        if any(not isinstance(record, dict | None) for record in records.values()):
+            raise TypeError("a record is no object")
         with self._changed:
             if height < self.height or self._closed.is_set():
                 return
@@ -163,10 +166,16 @@ class Watch:
 def _events(stream: EventStream) -> Iterator[Any]:
     """Parse server-sent events (WHATWG HTML 9.2): the JSON value of each `data` field."""
     data: list[bytes] = []
+    size = 0
     while line := stream.readline():
+        size += len(line)
+        if size > MAX_EVENT:
+            raise ValueError(f"more than {MAX_EVENT} bytes without an end")
         line = line.rstrip(b"\r\n")
         if line.startswith(b"data:"):
             data.append(line[5:].lstrip(b" "))
-        elif not line and data:
-            yield json.loads(b"\n".join(data))
+        elif not line:
+            size = 0
+            if data:
+                yield json.loads(b"\n".join(data))
             data = []

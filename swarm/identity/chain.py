@@ -94,8 +94,9 @@ def peer_of_path(path: Sequence[x509.Certificate]) -> Peer:
 
 def key_fingerprint(certificate_der: bytes) -> str:
     """Fingerprint of the key in a certificate. Raises RemoteError SW1211."""
-    key = parse(certificate_der).public_key()
+    certificate = parse(certificate_der)
     with malformed_is_remote():
+        key = certificate.public_key()
         return fingerprint_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,9 @@ from swarm.identity.keys import PrivateKey, key_problem
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; the bundle of all public CAs has a twentieth of that
 
-_BEGIN = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----")
-_BLOCK = re.compile(
-    rb"-----BEGIN (CERTIFICATE|X509 CRL)-----\s.*?-----END \1-----",
-    re.DOTALL,
-)
+MAX_PROBLEMS = 20  # of one file that are told
+
+_BEGIN = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----\s")
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,37 @@ def read_file(path: Path) -> PemFile:
     certificates: list[x509.Certificate] = []
     crls: list[x509.CertificateRevocationList] = []
     problems: list[str] = []
-    for match in _BLOCK.finditer(data):
+    for kind, block in _blocks(data):
         try:
-            if match[1] == b"CERTIFICATE":
-                certificates.append(_parse_certificate(match[0]))
+            if not block:
+                problems.append("a block has no end")
+            elif kind == b"CERTIFICATE":
+                certificates.append(_parse_certificate(block))
             else:
-                crls.append(x509.load_pem_x509_crl(match[0]))
+                crls.append(x509.load_pem_x509_crl(block))
         except PARSE_FAULTS as fault:
-            problems.append(f"a {match[1].decode()} block cannot be parsed ({fault})")
-    if len(_BEGIN.findall(data)) > len(certificates) + len(crls) + len(problems):
-        problems.append("a block has no end")
+            problems.append(f"a {kind.decode()} block cannot be parsed ({fault})")
+        if len(problems) > MAX_PROBLEMS:
+            break
     if path.suffix == ".crl" and not crls and not certificates and not problems:
         try:
             crls.append(x509.load_der_x509_crl(data))
         except PARSE_FAULTS as fault:
             problems.append(f"is no revocation list ({fault})")
     return PemFile(path, tuple(certificates), tuple(crls), tuple(problems))
+
+
+def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and text of each PEM block; b"" for one that ends where the next one begins, or never.
+
+    Each byte is looked at a few times only, however many blocks begin and never end.
+    """
+    begins = list(_BEGIN.finditer(data))
+    limits = [*(begin.start() for begin in begins[1:]), len(data)]
+    for begin, limit in zip(begins, limits):  # noqa: B905 - none of a file without a block
+        end = b"-----END " + begin[1] + b"-----"
+        at = data.find(end, begin.end(), limit)
+        yield begin[1], data[begin.start() : at + len(end)] if at >= 0 else b""
 
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:

@@ -18,6 +18,7 @@ from swarm.errors import LocalError, RemoteError
 from swarm.mesh.port import MAX_MESSAGE
 
 MAX_DEPTH = 24
+MAX_ITEMS = 1 << 16  # in one value: a megabyte of empty lists would take seconds to look at
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _PLAIN_SIMPLE = (20, 21, 22)  # false, true, null
@@ -42,7 +43,7 @@ def _count(data: bytes, at: int, info: int) -> tuple[int, int]:
 
 def check(data: bytes, *, depth: int = MAX_DEPTH) -> None:
     """Raise `Malformed` unless `data` is exactly one acceptable value."""
-    at, end = 0, len(data)
+    at, end, left = 0, len(data), MAX_ITEMS
     # Per open container: items still to come, and whether it is a map. A map of n pairs holds 2n
     # items; an even number left means that a key comes next.
     stack: list[list[Any]] = [[1, False]]
@@ -73,6 +74,9 @@ def check(data: bytes, *, depth: int = MAX_DEPTH) -> None:
             items = 2 * count if major == _MAP else count
             if items > end - at:  # each item takes a byte at least
                 raise Malformed(f"container of {count} items in {end - at} bytes")
+            left -= items
+            if left < 0:
+                raise Malformed(f"more than {MAX_ITEMS} items")
             if len(stack) > depth:
                 raise Malformed(f"nested deeper than {depth}")
             stack.append([items, major == _MAP])

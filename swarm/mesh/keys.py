@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import libp2p.peer.envelope as envelope
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -47,7 +48,7 @@ class EcdsaPublicKey(PublicKey):  # type: ignore[misc]  # libp2p is untyped for 
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EcdsaPublicKey:
-        key = load_der_public_key(data)
+        key = _load(data)
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
             raise ValueError("not an ECDSA P-256 public key")
         return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
@@ -84,7 +85,7 @@ def public_key(spki: bytes) -> Any:
 
     Raises ValueError for a kind of key that libp2p cannot use.
     """
-    key = load_der_public_key(spki)
+    key = _load(spki)
     if isinstance(key, ed25519.Ed25519PublicKey):
         return Ed25519PublicKey.from_bytes(key.public_bytes_raw())
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -94,6 +95,14 @@ def public_key(spki: bytes) -> Any:
             raise ValueError(f"an RSA key of {key.key_size} bits; at most {MAX_RSA_BITS} here")
         return RSAPublicKey.from_bytes(spki)
     raise ValueError(f"a key of the kind {type(key).__name__}")
+
+
+def _load(spki: bytes) -> Any:
+    """The key in a SubjectPublicKeyInfo. Raises ValueError, whatever is the matter with it."""
+    try:
+        return load_der_public_key(spki)
+    except (UnsupportedAlgorithm, TypeError) as error:
+        raise ValueError(f"a key that cannot be read ({error})") from None
 
 
 def key_pair(identity: Identity) -> Any:
