@@ -167,6 +167,17 @@ def test_another_certificate_of_the_same_key_is_the_same_node_in_its_role_only(
     assert node["organisation"] == sha("org-2").hex() and node["fingerprint"] == mine.fingerprint
 
 
+def test_a_creator_keeps_its_task_when_its_ca_is_replaced(world: World) -> None:
+    mine, other = world.add("swci-1"), world.add("swci-2")
+    about = {"type": "RUN_SWARM", "author": "me", "prereq": "ROOTTASK", "outcome": "x"}
+    world.must("swci-1", "task.create", name="t1", **about)
+    moved = sha("org-2").hex()
+    world.members["swci-1"] = replace(mine, organisation=moved)
+    world.members["swci-2"] = replace(other, organisation=moved)
+    assert world.do("swci-2", "task.delete", task="t1").code == "SW4024"
+    assert world.do("swci-1", "task.delete", task="t1").ok
+
+
 def test_nobody_becomes_a_sentinel_or_takes_a_peer_id(world: World) -> None:
     assert world.join("sn-2", type="SENTINEL").ok
     node = world.state.get("nodes", world.uid("sn-2"))

@@ -65,11 +65,12 @@ def create(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
 
 
 def _own(draft: Draft, context: Context, name: str) -> Task:
-    """The task for changing; only its creator's organisation may."""
+    """The task for changing; only its creator may, and everybody of that organisation."""
     task = draft.edit_task(name)
     if task is None:
         raise Refused("SW4020", f"there is no task {name}")
-    if task["organisation"] != context.sender.organisation:
+    sender = context.sender  # whose CA may have been replaced since
+    if sender.organisation != task["organisation"] and sender.fingerprint != task["creator"]:
         raise Refused("SW4024", f"task {name} was created by another organisation")
     return task
 
