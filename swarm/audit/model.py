@@ -102,6 +102,16 @@ def read_keras(path: Path) -> list[Array]:
         raise LocalError(UNREADABLE, f"{path}: {error}") from None
 
 
+# In which order Keras's own layers make the layers in them, where that is not the alphabet's.
+_MADE = {
+    name: place
+    for place, name in enumerate(
+        ("forward_layer", "backward_layer", "query_dense", "key_dense", "value_dense",
+         "output_dense"), 1,
+    )
+}  # fmt: skip
+
+
 def _weights(config: Mapping[str, Any], group: Any) -> Iterator[Any]:
     """A layer's own variables, then those of the layers in it."""
     own = group.get("vars")
@@ -114,7 +124,7 @@ def _weights(config: Mapping[str, Any], group: Any) -> Iterator[Any]:
         return
     # Layers of other kinds keep theirs as attributes; what is no weight is left out as Keras does.
     inner = [name for name in group if name not in ("vars", "layers", "optimizer")]
-    for name in sorted(inner, key=_natural):
+    for name in sorted(inner, key=lambda name: (_MADE.get(name.strip("_"), 0), _natural(name))):
         if "seed_generator" not in name:
             yield from _weights({}, group[name])
 
