@@ -174,7 +174,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW3204": Entry(
         "the model is not the one that the record names",
-        "check that it is the model of this training, saved after its last round and not changed",
+        "check that it is the model of this training, saved after its last round and not changed; "
+        "where layers of its own kind hold other layers, give its weights as .npz with --weights",
     ),
     "SW3205": Entry(
         "the weights of the model cannot be read, or not put into their order",
