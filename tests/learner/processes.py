@@ -21,12 +21,12 @@ class Network:
 
     def __init__(self, tmp: Path) -> None:
         self._tmp = tmp
-        self._ca = pki.authority(tmp, 1)
+        self.ca = pki.authority(tmp, 1)
         self._started = 0
         self.processes: list[subprocess.Popen[bytes]] = []
         self.api_port = free_port()
         env = {
-            **pki.environment(tmp / "sn", Role.SN, self._ca),
+            **pki.environment(tmp / "sn", Role.SN, self.ca),
             "THIS_NODE_IP": "127.0.0.1",
             "SWARM_LISTEN": "127.0.0.1",
             "SN_API_SERVER_PORT": str(self.api_port),
@@ -36,7 +36,7 @@ class Network:
             "SWARM_NODE_NAME": "sn-1",
         }
         self.sn = self.run("sentinel", env, "sn")
-        viewer = pki.identity(tmp / "viewer", Role.SWCI, self._ca)
+        viewer = pki.identity(tmp / "viewer", Role.SWCI, self.ca)
         self.client = ApiClient(viewer, [("127.0.0.1", self.api_port)])
         if not self.client.wait_up(BOUND):
             raise AssertionError((tmp / "sn.log").read_text())
@@ -57,7 +57,7 @@ class Network:
 
     def learner(self, number: int, **more: str) -> Sl:
         self._started += 1
-        return Sl(self, self._tmp / str(self._started), self._ca, number, more)
+        return Sl(self, self._tmp / str(self._started), self.ca, number, more)
 
     def contract(self) -> dict[str, object]:
         record = self.watch.records[f"contracts/{CONTRACT}"]
