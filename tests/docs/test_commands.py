@@ -17,7 +17,12 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What brought this test about in the first place, or is run by the end-to-end tests.
 ELSEWHERE = {"make install", "make install image", "make demo", "make demo RUNTIME=docker"}
 # Pages whose commands are run below.
-RUN_HERE = {"docs/tutorial.md", "docs/how-to/certificates.md", "docs/how-to/your-own-model.md"}
+RUN_HERE = {
+    "docs/tutorial.md",
+    "docs/how-to/certificates.md",
+    "docs/how-to/your-own-model.md",
+    "docs/how-to/members.md",
+}
 
 
 def blocks(page: str) -> list[str]:
@@ -106,6 +111,37 @@ def test_your_own_model(tmp_path: Path) -> None:
     page = "\n".join(blocks("docs/how-to/your-own-model.md"))
     shell(tmp_path, page, MAX_EPOCHS="1", TF_CPP_MIN_LOG_LEVEL="3")
     assert (tmp_path / "result.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(
+    not free(30303, 30304, 31303, 31304, 32303, 32304),
+    reason="the page's ports are in use on this machine",
+)
+def test_members(tmp_path: Path) -> None:
+    page = blocks("docs/how-to/members.md")
+    last = (
+        "sed -i '/30304/d; /32304/d' look\n"
+        "SWARM_HOME=host2 run-swci --runtime=process --name=swci2 --usr-dir=. "
+        "--init-script-name=look $swci\n"
+    )
+    try:
+        output = shell(tmp_path, "".join([*page, last]))
+    finally:
+        for host in ("host1", "host2", "host3"):
+            subprocess.run(
+                [str(Path(sys.prefix) / "bin" / "stop-swarm"), "--runtime=process"],
+                env={**os.environ, "SWARM_HOME": str(tmp_path / host)},
+                capture_output=True,
+                check=False,
+            )
+    assert "Dropped     sn1" in output
+    before, after = output.split("Dropped     sn1")
+    assert [line.split(",")[3] for line in before.splitlines() if ",127.0.0.1,3" in line] == [
+        "sn1", "sn2", "sn3",
+    ]  # fmt: skip
+    assert [line.split(",")[3] for line in after.splitlines() if ",127.0.0.1,3" in line] == ["sn2"]
 
 
 def test_all_other_commands_are_those_of_the_example() -> None:
