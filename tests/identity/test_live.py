@@ -91,6 +91,14 @@ def other_role(world: World) -> bytes:
     return world.issue("SL-1")
 
 
+def two_roles(world: World) -> bytes:
+    return world.issue(uris=["spiffe://org1.example/host-1/sl"])
+
+
+def no_role(world: World) -> bytes:
+    return world.issue("host-1.example")
+
+
 def foreign_ca(world: World) -> bytes:
     return world.issue(ca=issue_ca("CA-9"))
 
@@ -125,6 +133,8 @@ def revoked(world: World) -> bytes:
         (other_key, "SW1209", "made with this certificate"),
         (other_pair, "SW1213", "a new key is a new member"),
         (other_role, "SW1207", "use the certificate of this component"),
+        (two_roles, "SW1207", "use the certificate of this component"),
+        (no_role, "SW1207", "use the certificate of this component"),
         (foreign_ca, "SW1205", "copy the other host's"),
         (truncated, "SW1202", "check that the file"),
         (empty, "SW1202", "check that the file"),
@@ -195,6 +205,14 @@ def test_a_certificate_of_a_new_ca_is_taken_over_once_that_is_trusted(world: Wor
     assert world.look() == live.News(certificate=False, trust=True)
     assert world.watch.problem() == ""
     assert world.identity.fingerprint == fingerprint
+
+
+def test_the_role_may_move_into_the_alternative_name(world: World) -> None:
+    """The organisation changes over to SPIFFE ids; names and addresses differ as well."""
+    uris = ["spiffe://org1.example/host-1/sn"]
+    replace(world.files.cert, world.issue("host-1.example", uris=uris, hosts=["172.1.1.9"]))
+    assert world.look().certificate
+    assert world.identity.common_name == "host-1.example" and world.watch.problem() == ""
 
 
 def test_a_certificate_that_begins_later_is_taken_over_when_it_does(world: World) -> None:

@@ -103,6 +103,7 @@ def test_nodes_and_a_client_renew_by_way_of_a_new_ca_under_traffic(
     client = ApiClient(identity, [(sn1.host, sn1.port)], learn=False)
     run._clients.append(client)
     stop = follow(identity, client.audit)
+    old = organisations(client)
     uids = {v["uid"] for v in client.status()["validators"]}
     until(lambda: peers(client) == ["sn2"], PATIENCE, "the mesh is up")
     holders = [
@@ -139,6 +140,7 @@ def test_nodes_and_a_client_renew_by_way_of_a_new_ca_under_traffic(
             until(lambda: days_left(run, ca, sn) > 480, PATIENCE, f"{sn.name} goes on with it")  # noqa: B023
         until(lambda: (identity.not_after - identity.certificate.not_valid_before_utc).days > 480,
               PATIENCE, "the client goes on with it")  # fmt: skip
+        until(lambda: organisations(client).isdisjoint(old), PATIENCE, "the ledger knows of it")
         ca.path.unlink()
         for sn in (sn1, sn2):
             until(
@@ -154,6 +156,10 @@ def test_nodes_and_a_client_renew_by_way_of_a_new_ca_under_traffic(
     assert traffic.failures == []
     assert {v["uid"] for v in client.status()["validators"]} == uids, "the same members"
     assert "Traceback" not in sn1.log + sn2.log
+
+
+def organisations(client: ApiClient) -> set[str]:
+    return {record["organisation"] for record in client.table("nodes").values()}
 
 
 def admitted(client: ApiClient) -> list[str]:
