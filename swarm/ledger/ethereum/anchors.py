@@ -80,7 +80,7 @@ def _blocks(client: Client, contract: str) -> Iterator[ChainBlock]:
     follower = Follower(Position.before(born(client, contract)), confirmations, keccak)
 
     def read_page(point: EndPoint) -> Page | None:
-        question = follower.question(point.newest().number)
+        question = follower.question(point.newest())
         at = follower.position
         if question is None:
             return None

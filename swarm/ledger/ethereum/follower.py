@@ -104,16 +104,22 @@ class Follower:
         """Number of the last final block, as far as is known."""
         return self.newest - self.confirmations + 1
 
-    def question(self, newest: int) -> tuple[int, int] | None:
-        """First and last block to ask an end point for whose newest is this; None for nothing."""
-        self.newest = max(self.newest, newest)
-        first = self.position.number + 1
-        last = min(newest - self.confirmations + 1, first + self._page - 1)
+    def question(self, newest: Head) -> tuple[int, int] | None:
+        """First and last block to ask an end point for whose newest is this; None for nothing.
+
+        Raises Changed (SW3108) when it is the block at the position, and another one.
+        """
+        at = self.position
+        if newest.number == at.number and at.hash not in (NO_HASH, newest.hash):
+            raise _changed(at, newest)
+        self.newest = max(self.newest, newest.number)
+        first = at.number + 1
+        last = min(newest.number - self.confirmations + 1, first + self._page - 1)
         return (first, last) if last >= first else None
 
     def too_much(self) -> None:
         """An end point would not give so many blocks at once: ask for fewer from now on."""
-        self._page = max(PAGE_LEAST, self._page // 4)
+        self._page = max(PAGE_LEAST, self._page // 2)
 
     def take(self, page: Page) -> tuple[Position, list[ChainBlock]]:
         """Check an answer; return the position after it and the blocks that have entries.
@@ -122,7 +128,8 @@ class Follower:
         answer is not to be believed. `position` moves only when the caller sets it.
         """
         self._check_branch(page)
-        self._page = min(PAGE_MOST, self._page * 2)
+        # Slowly: what an end point refuses costs a request each time.
+        self._page = min(PAGE_MOST, self._page + self._page // 8 + 1)
         length, head = self.position.length, self.position.head
         blocks: list[ChainBlock] = []
         for event in page.events:
@@ -144,11 +151,7 @@ class Follower:
             if page.position is None:
                 raise _unbelievable(f"block {at.number}, which was final, is unknown to it")
             if page.position.hash != at.hash:
-                raise Changed(
-                    "SW3108",
-                    f"block {at.number} was final with hash 0x{at.hash.hex()}, and is now "
-                    f"0x{page.position.hash.hex()}",
-                )
+                raise _changed(at, page.position)
         if page.first != at.number + 1 or page.last.number < page.first:
             raise _unbelievable("an answer to another question")
         if page.before.hash != page.last.hash:
@@ -170,6 +173,13 @@ def _append(blocks: list[ChainBlock], event: Event) -> None:
 def sorted_events(events: Sequence[tuple[int, int, Event]]) -> tuple[Event, ...]:
     """Events by block and place in it."""
     return tuple(event for _, _, event in sorted(events, key=lambda item: item[:2]))
+
+
+def _changed(before: Position, now: Head) -> Changed:
+    was, is_ = before.hash.hex(), now.hash.hex()
+    return Changed(
+        "SW3108", f"block {before.number} was final with hash 0x{was}, and is now 0x{is_}"
+    )
 
 
 def _unbelievable(what: str) -> RemoteError:

@@ -299,7 +299,7 @@ class EthereumOrderer:
         """In a worker thread: ask for the next page, if there is one."""
         newest = point.newest()
         self._quote = self._client.quote(point, newest)
-        question = self._follower.question(newest.number)
+        question = self._follower.question(newest)
         if question is None:
             return None
         first, last = question

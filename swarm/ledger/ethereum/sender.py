@@ -173,8 +173,10 @@ class Sender:
         for flight in self.flights.values():
             if flight.nonce < used and flight.used is None:
                 flight.used = now
-            elif flight.nonce >= used:
-                flight.used = flight.block = None  # a reorganisation gave the nonce back
+            elif flight.nonce >= used and flight.used is not None:
+                # A reorganisation gave the nonce back. Nodes may have forgotten the transaction.
+                flight.used = flight.block = None
+                flight.sent = now - REPEAT
         out = [self._again(flight, now, quote) for flight in self._open() if self._due(flight, now)]
         out += self._fill(now, used, quote)
         while self._jobs and now >= self._resume and len(self._open()) < MAX_FLIGHTS:
