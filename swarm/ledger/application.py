@@ -191,7 +191,7 @@ class LedgerApplication:
             return cls(State.from_rows(chain, height, decoded))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Their digest is not known to be right yet, so there may be anything in them.
-            raise RemoteError("SW3001", f"stored records cannot be read ({error!r:.200})") from error
+            raise RemoteError("SW3001", f"unreadable records ({error!r:.200})") from error
 
     @property
     def height(self) -> int:
