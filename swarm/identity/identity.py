@@ -145,6 +145,7 @@ class Identity:
         held = _verified(self.cert_path, chain, private, self.trust, self.role, at)
         if held.chain_der == self._held.chain_der:
             return False
+        make_context(held.pem, self.trust, server=True)  # OpenSSL has its own idea of what is good
         self._held = held
         self._renewals += 1
         return True

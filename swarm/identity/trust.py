@@ -20,6 +20,7 @@ comes with, so that there is one judgement for all doors.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -219,6 +220,7 @@ class TrustStore:
             where = " or ".join(str(p) for p in (self._capath, self._cacert) if p is not None)
             raise LocalError("SW1212", f"no CA certificate found in {where}")
         ders = [ca.public_bytes(Encoding.DER) for ca in contents.cas]
+        _check_usable(contents.cas)
         return replace(contents, ca_ders={fingerprint_of(der): der for der in ders})
 
 
@@ -234,6 +236,18 @@ def check_validity(certificate: x509.Certificate, at: datetime) -> None:
             f"{describe(certificate)} is valid only from {_day(certificate.not_valid_before_utc)}, "
             f"and it is {_day(at)} here",
         )
+
+
+def _check_usable(cas: Sequence[x509.Certificate]) -> None:
+    """Raise LocalError SW1202 for what OpenSSL, which does the handshakes, cannot use."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for ca in cas:
+        try:
+            context.load_verify_locations(cadata=ca.public_bytes(Encoding.PEM).decode("ascii"))
+        except ssl.SSLError as fault:
+            raise LocalError(
+                "SW1202", f"OpenSSL cannot use the CA {describe(ca)} ({fault.reason})"
+            ) from fault
 
 
 def stamp_of(path: Path) -> tuple[str, int, int, int]:
