@@ -100,11 +100,14 @@ async def join(settings: Settings, identity: Identity, say: Callable[[str], None
 
 
 def _ask(transport: Transport) -> Origin:
-    answer = transport.exchange("GET", "/v1/bootstrap")
+    try:
+        answer = transport.exchange("GET", "/v1/bootstrap")
+    except RemoteError as fault:
+        if fault.code == BARRED:
+            raise LocalError(BARRED, fault.cause) from fault
+        raise
     if answer.status != 200:
         why = answer.text or f"status {answer.status}"
-        if code_of(answer) == BARRED:
-            raise LocalError(BARRED, why)
         raise RemoteError("SW5004" if not code_of(answer) else "SW5006", why)
     return read_origin(answer.value)
 
@@ -115,7 +118,7 @@ def read_origin(value: Any) -> Origin:
         chain = bytes.fromhex(value["chain"])
         genesis = Genesis.decode(base64.b64decode(value["genesis"], validate=True))
         peers = [
-            (*_texts([p["peer_id"]]), _texts(p["addresses"])) for p in value["peers"][:MAX_PEERS]
+            (_texts([p["peer_id"]])[0], _texts(p["addresses"])) for p in value["peers"][:MAX_PEERS]
         ]
         names = _texts(value.get("recoveries", []), MAX_RECOVERIES)
         recoveries = tuple(Name.parse(name) for name in names)

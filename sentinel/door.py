@@ -78,7 +78,7 @@ class Door:
         state = scope["state"]
         peer: Peer | None = state["peer"]
         if peer is None:
-            raise Refusal(403, "SW5002", state["refused"])
+            raise Refusal(403, state["code"], state["refused"])
         try:
             if state["refused"]:
                 raise Crowded("connections", state["refused"], 1, close=True)

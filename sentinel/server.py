@@ -34,6 +34,7 @@ from sentinel.tls import TlsStream, tune
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, check_peer
 from swarm.identity.tls import presented_chain
+from swarm.identity.trust import BARRED
 
 log = logging.getLogger("swarm.api")
 
@@ -218,8 +219,10 @@ class ApiServer:
             peer = check_peer(stream.tls, self._identity.trust, None)
         except RemoteError as fault:
             self._refusals.note(who, "certificate", str(fault))
-            return {"peer": None, "refused": fault.cause, "key": who}
-        return {"peer": peer, "refused": "", "key": peer.fingerprint}
+            # An evicted member hears that, so that it does not come again.
+            code = fault.code if fault.code == BARRED else "SW5002"
+            return {"peer": None, "refused": fault.cause, "code": code, "key": who}
+        return {"peer": peer, "refused": "", "code": "", "key": peer.fingerprint}
 
 
 def _handshake_failure(fault: ssl.SSLError) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from swarm.api.models import Endpoint
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
+from swarm.identity.trust import BARRED
 
 log = logging.getLogger("swarm.api")
 
@@ -228,9 +229,9 @@ class Transport:
                 connection.close()
         after = _seconds(response.getheader("Retry-After"))
         answer = Answer(response.status, _json_of(data), _text_of(data), retry_after=after)
-        if answer.status == 403 and code_of(answer) == "SW5002":
-            # Its TLS layer let us in, its door did not: revoked there, or without a role.
-            raise CertificateRefused("SW5002", f"{self.endpoint}: {answer.text}")
+        if answer.status == 403 and code_of(answer) in ("SW5002", BARRED):
+            # Its TLS layer let us in, its door did not: revoked there, without a role, or evicted.
+            raise CertificateRefused(code_of(answer), f"{self.endpoint}: {answer.text}")
         return answer
 
     def _failure(self, fault: Exception) -> RemoteError:

@@ -15,6 +15,7 @@ from swarm.api.client import ApiClient
 from swarm.errors import RemoteError
 from swarm.ledger import directory
 from swarm.ledger.application import LedgerApplication
+from swarm.ledger.consensus.effects import WriteEvidence
 from swarm.ledger.store import Store
 from swarm.ledger.transaction import SignedTransaction
 from tests import pki
@@ -90,7 +91,7 @@ class Chain:
     ids: tuple[bytes, ...]  # of blocks 1, 2, …
     digests: tuple[bytes, ...]  # of the state after block 1, 2, …
     lines: dict[str, list[int]]  # by line of the load: heights of the blocks that hold it, accepted
-    evidence: tuple[tuple[int, str], ...]
+    evidence: tuple[WriteEvidence, ...]
 
 
 def open_ledger(sn: Daemon) -> tuple[Store, LedgerApplication]:

@@ -13,7 +13,7 @@ import trio.testing
 from sentinel import schemas
 from sentinel.bootstrap import _ask, read_origin, write_origin
 from sentinel.members import LOOK_EVERY, TRY_AGAIN, Accuser, log_news, summary
-from swarm.api.transport import Answer
+from swarm.api.transport import Answer, CertificateRefused
 from swarm.errors import LocalError, RemoteError
 from swarm.ledger.recovery import Name
 from swarm.ledger.state import Verdict
@@ -160,11 +160,11 @@ def test_a_joiner_is_told_of_recoveries() -> None:
 
 
 class Refusing:
-    """An API that says why it does not let us in."""
+    """A transport to an API whose door keeps us out."""
 
     def exchange(self, method: str, path: str) -> Answer:
-        text = "sn-4 was evicted at height 9 by the votes of SN-1"
-        return Answer(403, {"code": "SW4015", "text": text}, text)
+        text = "sn1:30304: sn-4 was evicted at height 9 by the votes of SN-1"
+        raise CertificateRefused("SW4015", text)
 
 
 def test_an_evicted_node_that_wants_to_join_again_ends() -> None:
