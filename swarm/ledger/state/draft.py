@@ -37,6 +37,10 @@ class Reader(Protocol):
         """All names of a table, sorted."""
         ...
 
+    def created(self, table: str, organisation: str) -> int:
+        """How many records of a table belong to an organisation."""
+        ...
+
 
 class Context(NamedTuple):
     """What an operation may know beside the tables: its block, its sender, its own id."""
@@ -74,6 +78,14 @@ class Draft:
         names = set(self._base.keys(table))
         names.update(changes)
         return sorted(name for name in names if changes.get(name, True) is not None)
+
+    def created(self, table: str, organisation: str) -> int:
+        count = self._base.created(table, organisation)
+        for key, record in self._changes.get(table, {}).items():
+            before = self._base.get(table, key)
+            count -= before is not None and before["organisation"] == organisation
+            count += record is not None and record["organisation"] == organisation
+        return count
 
     def items(self, table: str) -> Iterator[tuple[str, Record]]:
         """Names and records in the order of names."""

@@ -15,6 +15,10 @@ IDS = "txids"
 MAX_PER_SENDER = 20_000
 
 
+# Keys that expire at one height: those of a block, and behind them those of blocks before.
+_Due = tuple["_Due | None", tuple[str, ...]]
+
+
 def _key(fingerprint: str, tx_id: bytes) -> str:
     return f"{fingerprint}/{tx_id.hex()}"
 
@@ -27,7 +31,7 @@ class IdBook:
     def __init__(
         self,
         used: Table | None = None,
-        due: Mapping[int, tuple[str, ...]] | None = None,
+        due: Mapping[int, _Due] | None = None,
         counts: Mapping[str, int] | None = None,
     ) -> None:
         self.used = used if used is not None else Table()
@@ -56,13 +60,15 @@ class IdBook:
             key: {"expires": expires} for key, expires in fresh.items()
         }
         due, counts = dict(self._due), dict(self._counts)
-        for key, expires in fresh.items():
-            due[expires] = (*due.get(expires, ()), key)
+        for expires, keys in _by_expiry(fresh).items():
+            due[expires] = (due.get(expires), keys)
+        for key in fresh:
             _count(counts, key, 1)
-        for expires in sorted(due):
-            if expires > height:
-                break
-            for key in due.pop(expires):
+        # Those of earlier heights went with the blocks of those heights.
+        over = due.pop(height, None)
+        while over is not None:
+            over, keys = over
+            for key in keys:
                 changes[key] = None
                 _count(counts, key, -1)
         return IdBook(self.used.updated(changes), due, counts)
@@ -70,13 +76,20 @@ class IdBook:
     @classmethod
     def of(cls, used: Table) -> IdBook:
         """The book of a stored table."""
-        due: dict[int, tuple[str, ...]] = {}
+        expiries = {key: record["expires"] for key, record in used.items()}
+        due: dict[int, _Due] = {e: (None, keys) for e, keys in _by_expiry(expiries).items()}
         counts: dict[str, int] = {}
-        for key, record in used.items():
-            expires = record["expires"]
-            due[expires] = (*due.get(expires, ()), key)
+        for key in expiries:
             _count(counts, key, 1)
         return cls(used, due, counts)
+
+
+def _by_expiry(expiries: Mapping[str, int]) -> dict[int, tuple[str, ...]]:
+    """Keys by the height at which they expire."""
+    found: dict[int, list[str]] = {}
+    for key, expires in expiries.items():
+        found.setdefault(expires, []).append(key)
+    return {expires: tuple(keys) for expires, keys in found.items()}
 
 
 def _count(counts: dict[str, int], key: str, by: int) -> None:

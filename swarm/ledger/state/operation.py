@@ -68,4 +68,4 @@ def sending_sn(draft: Draft, context: Context) -> str:
 
 def created_by(draft: Draft, table: str, organisation: str) -> int:
     """How many records of a table an organisation has created."""
-    return sum(record["organisation"] == organisation for _, record in draft.items(table))
+    return draft.created(table, organisation)

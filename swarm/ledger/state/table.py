@@ -76,10 +76,18 @@ def _rehashed(tree: bytes, digests: Mapping[int, bytes]) -> bytes:
 _EMPTY_TREE = _rehashed(bytes(64 * BUCKETS), dict.fromkeys(range(BUCKETS), _EMPTY.digest))
 
 
+def _count(counts: dict[str, int], record: Record, by: int) -> None:
+    organisation = record.get("organisation")
+    if type(organisation) is str:
+        counts[organisation] = counts.get(organisation, 0) + by
+        if not counts[organisation]:
+            del counts[organisation]
+
+
 class Table(Mapping[str, Record]):
     """An immutable mapping. Its records are shared with other tables: never change one in place."""
 
-    __slots__ = ("_buckets", "_size", "_tree", "digest")
+    __slots__ = ("_buckets", "_organisations", "_size", "_tree", "digest")
 
     digest: bytes  # SHA-256; equal for equal contents, however they came about
 
@@ -87,6 +95,7 @@ class Table(Mapping[str, Record]):
         self._buckets: tuple[_Bucket, ...] = (_EMPTY,) * BUCKETS
         self._tree = _EMPTY_TREE
         self._size = 0
+        self._organisations: Mapping[str, int] = {}  # records of each; follows from the records
         self.digest = self._tree[32:64]
 
     def __getitem__(self, key: str) -> Record:
@@ -99,26 +108,35 @@ class Table(Mapping[str, Record]):
         """Names in order, so that no caller depends on the history of a table."""
         return iter(sorted(key for bucket in self._buckets for key in bucket.entries))
 
+    def of_organisation(self, name: str) -> int:
+        """How many records say that they belong to this organisation."""
+        return self._organisations.get(name, 0)
+
     def updated(self, changes: Mapping[str, Record | None]) -> Table:
         """Return this table with `changes` made; None deletes a record."""
         if not changes:
             return self
         touched: dict[int, dict[str, _Entry]] = {}
         size = self._size
+        counts = dict(self._organisations)
         for key, record in changes.items():
             number = bucket_of(key)
             if number not in touched:
                 touched[number] = dict(self._buckets[number].entries)
             entries = touched[number]
-            size -= entries.pop(key, None) is not None
+            before = entries.pop(key, None)
+            if before is not None:
+                size -= 1
+                _count(counts, before.record, -1)
             if record is not None:
+                _count(counts, record, 1)
                 entries[key] = _Entry(record, hashlib.sha256(codec.encode(record)).digest())
                 size += 1
         buckets = list(self._buckets)
         for number, entries in touched.items():
             buckets[number] = _sealed(entries)
         table = Table.__new__(Table)
-        table._buckets, table._size = tuple(buckets), size
+        table._buckets, table._size, table._organisations = tuple(buckets), size, counts
         table._tree = _rehashed(self._tree, {n: buckets[n].digest for n in touched})
         table.digest = table._tree[32:64]
         return table
