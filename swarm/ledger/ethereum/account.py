@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ MAX_FILE = 1024
 def require_web3() -> None:
     """Raise LocalError SW3101 unless the optional libraries are installed. Takes a second or two,
     once: everything that talks to a network imports them only when it is used."""
+    # One of them lifts the interpreter's limit of recursion a hundredfold; a runaway recursion
+    # anywhere in the node would then end the process instead of raising.
+    limit = sys.getrecursionlimit()
     try:
         import eth_account
         import web3
     except ImportError as error:
         raise LocalError("SW3101", str(error)) from error
+    finally:
+        sys.setrecursionlimit(limit)
     del eth_account, web3
 
 
