@@ -222,7 +222,6 @@ def test_a_real_node_words_them_so(own_node: Anvil) -> None:
     own_node.rpc("evm_setAutomine", False)
     assert kind(1, good) == ""
     assert kind(1, good) == KNOWN
-    assert kind(1, Fee(3 * 10**9 + 1, 10**9)) == UNDERPRICED
     assert kind(2, good, gas=10**9) == REFUSED
     client.close()
 
