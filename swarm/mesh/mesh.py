@@ -99,6 +99,7 @@ class Mesh:
         self._make_beat: Callable[[], Any] | None = None
         self._nursery: trio.Nursery | None = None
         self._refusals_logged = 0
+        self._slowed: dict[str, float] = {}  # uid -> when it was logged
 
     # Life.
 
@@ -422,6 +423,17 @@ class Mesh:
         except Exception:
             log.exception("the sign of life goes without content")
             return b""
+
+    def slowed(self, session: Session) -> None:
+        """The peer sends more than its share."""
+        self.counters["slowed"] += 1
+        info = session.info
+        now = trio.current_time()
+        if info is not None and now - self._slowed.get(info.uid, -AUDIT_EVERY) >= AUDIT_EVERY:
+            self._slowed[info.uid] = now
+            log.warning("%s sends more than its share and is read slowly", info.common_name)
+            while len(self._slowed) > 256:
+                del self._slowed[next(iter(self._slowed))]
 
     def felt(self, peer: PeerInfo, value: Any) -> None:
         """Hand on what a BEAT carried."""

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import trio
 
+from swarm.bucket import Bucket
 from swarm.errors import RemoteError
 from swarm.mesh import codec, faults, frames, port
 from swarm.mesh.port import MAX_METHOD, PeerInfo
@@ -31,6 +32,11 @@ CALLS = 32  # under way at a time, in each direction
 HELLO_TIMEOUT = 10.0  # seconds
 RETIRE_MIN, RETIRE_MAX = 1.0, 5.0  # seconds that a superseded session stays for what is under way
 LAST_WRITE = 1.0  # seconds for what is being written when the session ends, and for the farewell
+# What a peer may send, far above what the ledger needs under full load. Beyond, it is read slowly,
+# and casts that find no room at its own end are dropped there.
+FRAMES, FRAMES_BURST = 1000.0, 4000.0  # a second, and at once
+BYTES, BYTES_BURST = 64e6, 128e6
+PAUSE = 1.0  # seconds; shorter than a sign of life is awaited
 _YIELD_EVERY = 64  # frames handled before other tasks get their turn
 
 
@@ -71,6 +77,9 @@ class Owner(Protocol):
     def beat(self) -> bytes:
         """Body of the next BEAT."""
 
+    def slowed(self, session: Session) -> None:
+        """The peer sends more than its share and is read slowly; must not raise."""
+
     def felt(self, peer: PeerInfo, value: Any) -> None:
         """Take what a BEAT carried."""
 
@@ -99,6 +108,9 @@ class Session:
         self._dismissed = False  # the peer has said goodbye
         self._ids = count(1)
         self._slots = trio.Semaphore(CALLS)
+        now = trio.current_time()
+        self._frames = Bucket(FRAMES, FRAMES_BURST, now)
+        self._bytes = Bucket(BYTES, BYTES_BURST, now)
         self._answers: dict[int, _Answer] = {}
         self._callers: set[trio.CancelScope] = set()
         self._serving = 0
@@ -198,10 +210,23 @@ class Session:
         while True:
             data = await self.wire.read()
             self.heard = trio.current_time()
+            handled = 0
             for handled, received in enumerate(reader.feed(data), 1):
                 self._dispatch(*received)
                 if handled % _YIELD_EVERY == 0:
                     await trio.lowlevel.checkpoint()
+            await self._pace(handled, len(data))
+
+    async def _pace(self, count: int, size: int) -> None:
+        """Read no faster than is fair to the other peers; what is not read waits at the sender."""
+        now = trio.current_time()
+        debt = max(self._frames.spend(count, now), self._bytes.spend(size, now))
+        if debt:
+            self._owner.slowed(self)
+        while debt > 0:
+            await trio.sleep(min(debt, PAUSE))
+            debt -= PAUSE
+            self.heard = trio.current_time()  # it would be heard if it were listened to
 
     async def _send_beats(self) -> None:
         await self.greeted.wait()

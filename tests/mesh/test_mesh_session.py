@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from swarm.errors import RemoteError
 from swarm.mesh import codec, frames, port
 from swarm.mesh import session as session_module
-from swarm.mesh.session import CALLS, HELLO_TIMEOUT, cast_frame
+from swarm.mesh.session import CALLS, FRAMES, FRAMES_BURST, HELLO_TIMEOUT, cast_frame
 from tests.mesh.wires import session
 
 
@@ -323,7 +323,8 @@ async def test_a_senseless_answer_fails_the_call_only() -> None:
 
 
 @virtual
-async def test_a_flood_leaves_others_their_turn() -> None:
+async def test_a_flood_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "FRAMES_BURST", 1e6)
     async with session(capacity=1 << 22) as (made, script, owner):
         await script.hello()
         flood = b"".join(cast_frame("m", n) for n in range(50_000))
@@ -334,6 +335,35 @@ async def test_a_flood_leaves_others_their_turn() -> None:
             turns += 1
         assert turns >= 50_000 // (2 * session_module._YIELD_EVERY)
         assert made.why is None
+
+
+@virtual
+async def test_a_flood_is_read_no_faster_than_the_share_of_a_peer() -> None:
+    async with session() as (_, script, owner):
+        await script.hello()
+        seconds = 20
+        count = int(FRAMES_BURST + seconds * FRAMES)
+        flood = cast_frame("m", 1) * 500
+        began = trio.current_time()
+        for _ in range(count // 500):
+            await script.raw(flood)
+        while len(owner.casts) < count - 500:
+            await trio.sleep(0.1)
+        # What was read in one piece is handled before it is paid for.
+        assert trio.current_time() - began >= seconds - 6
+        assert owner.slow > 0
+
+
+@virtual
+async def test_what_the_ledger_sends_under_full_load_is_not_slowed() -> None:
+    async with session() as (_, script, owner):
+        await script.hello()
+        for _ in range(1000):
+            await script.raw(cast_frame("ledger", [b"x" * 5000] * 3) * 10)
+            await trio.sleep(0.02)
+        while len(owner.casts) < 10_000:
+            await trio.sleep(0.01)
+        assert owner.slow == 0
 
 
 @virtual

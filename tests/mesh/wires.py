@@ -87,6 +87,7 @@ class Recorder:
         self.casts: list[tuple[str, Any]] = []
         self.beats: list[Any] = []
         self.over: list[Session] = []
+        self.slow = 0
         self.handlers: dict[str, Callable[[Any], Any]] = {}
         self.payload: Callable[[], bytes] = lambda: b""
 
@@ -111,6 +112,9 @@ class Recorder:
 
     def beat(self) -> bytes:
         return self.payload()
+
+    def slowed(self, session: Session) -> None:
+        self.slow += 1
 
     def felt(self, peer: PeerInfo, value: Any) -> None:
         self.beats.append(value)
