@@ -23,7 +23,9 @@ ALLOWED: dict[str, set[str]] = {
     "swarm.identity": set(),
     "swarm.ledger": {"swarm.identity", "swarm.mesh.port"},
     "swarm.ledger.state": {"swarm.identity", "swarm.ledger.codec", "swarm.ledger.genesis",
-                           "swarm.ledger.merkle", "swarm.ledger.transaction"},
+                           "swarm.ledger.merkle", "swarm.ledger.transaction",
+                           # Without state or effects: arithmetic, and a form of signed data.
+                           "swarm.ledger.consensus.quorum", "swarm.ledger.consensus.statement"},
     "swarm.mesh": {"swarm.identity", "swarm.ledger"},
     "swarm.mesh.port": {"swarm.identity"},
     "swarm.merge": {"swarm.identity"},
