@@ -206,14 +206,18 @@ class Processes:
         env: Mapping[str, str],
         *,
         args: Iterable[str] = (),
+        prefix: Iterable[str] = (),
         host: str = "",
         port: int = 0,
     ) -> Daemon:
-        """Start `python -m module` with `env` on top of this process' environment."""
+        """Start `python -m module` with `env` on top of this process' environment.
+
+        `prefix` comes before the command: what runs it on another host, for instance.
+        """
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SWARM_", "SN_", "SL_"))}
         daemon = self.made(
             name,
-            [sys.executable, "-m", module, *args],
+            [*prefix, sys.executable, "-m", module, *args],
             {**clean, "PYTHONUNBUFFERED": "1", **env},
             self.directory / f"{name}.log",
             host,

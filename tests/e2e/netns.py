@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces joined by a cable, with no route to anything else.
+"""Hosts on one machine: network namespaces joined by a cable or a switch.
 
 Root only (`unavailable()` says why it cannot be had). Link conditions use what ordinary kernels
 carry: iptables' `statistic` match for loss and a token bucket (`tbf`) for bandwidth.
@@ -30,10 +30,11 @@ def unavailable() -> str:
 
 @dataclass(frozen=True)
 class Namespace:
-    """One host: its name in the kernel and its only address."""
+    """One host: its name in the kernel and its address on the line."""
 
     name: str
     address: str
+    managed: str = ""  # how this process reaches it, if it does
 
     @property
     def prefix(self) -> list[str]:
@@ -55,6 +56,15 @@ class Namespace:
             f"{kbit}kbit",
             *"burst 32kbit latency 400ms".split(),
         )
+
+    def cut(self, *others: Namespace) -> None:
+        """Hear nothing of some other hosts any more."""
+        for other in others:
+            self.run("iptables", "-A", "INPUT", "-s", other.address, "-j", "DROP")
+
+    def heal(self) -> None:
+        """Undo `cut` and the loss of `impair`."""
+        self.run("iptables", "-F", "INPUT")
 
 
 @contextmanager
@@ -85,3 +95,43 @@ def two_hosts() -> Iterator[tuple[Namespace, Namespace]]:
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@contextmanager
+def several_hosts(count: int) -> Iterator[list[Namespace]]:
+    """Hosts 198.18.0.1, .2, … on one switch; gone afterwards.
+
+    This process reaches each of them at 198.19.0.4k+2 (`Namespace.managed`), cut off or not.
+    """
+    mark = os.getpid()
+    hosts = [
+        Namespace(f"swh{k}p{mark}", f"198.18.0.{k}", f"198.19.0.{4 * k + 2}")
+        for k in range(1, count + 1)
+    ]
+    switch = f"swsp{mark}"
+    made: list[str] = []
+    try:
+        for name in (switch, *(host.name for host in hosts)):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            made.append(name)
+        _ip(switch, "link add br0 type bridge")
+        _ip(switch, "link set br0 up")
+        for k, host in enumerate(hosts, 1):
+            _ip(switch, f"link add port{k} type veth peer name eth0 netns {host.name}")
+            _ip(switch, f"link set port{k} master br0 up")
+            _ip(host.name, f"link add eth1 type veth peer name swm{k}p{mark} netns 1")
+            for name, address in (("eth0", f"{host.address}/24"), ("eth1", f"{host.managed}/30")):
+                _ip(host.name, f"addr add {address} dev {name}")
+                _ip(host.name, f"link set {name} up")
+            _ip(host.name, "link set lo up")
+            _ip("", f"addr add 198.19.0.{4 * k + 1}/30 dev swm{k}p{mark}")
+            _ip("", f"link set swm{k}p{mark} up")
+        yield hosts
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def _ip(namespace: str, command: str) -> None:
+    where = ["-n", namespace] if namespace else []
+    subprocess.run(["ip", *where, *command.split()], check=True)
