@@ -15,10 +15,12 @@ from swarm.errors import LocalError, RemoteError
 from swarm.identity import Role, verify_signature
 from swarm.ledger import directory, recovery
 from swarm.ledger.block import Block, Certificate, Effect
+from swarm.ledger.consensus import messages as msg
 from swarm.ledger.recovery import Draft, Name, check_certificate
 from swarm.ledger.replica import Replica
 from swarm.ledger.transaction import SignedTransaction
 from tests import pki
+from tests.ledger.cores import Wire, block_of, put
 from tests.ledger.net import Site, Swarm, genesis_for, sign
 from tests.ledger.test_replica import run
 
@@ -203,6 +205,7 @@ def test_a_chain_that_went_on_cannot_follow(tmp_path: Path) -> None:
         height = await sites[0].task()
         await trio.sleep(30)
         assert {len(site.replica.state.validators()) for site in sites[:3]} == {4}
+        assert all("another block" not in site.replica.waiting() for site in sites[:3])
         assert sites[3].replica.state.height < height
         assert all(site.error is None for site in sites)
         await stop(sites[0])
@@ -210,6 +213,22 @@ def test_a_chain_that_went_on_cannot_follow(tmp_path: Path) -> None:
             accept([str(sites[0].directory), str(name)])
 
     run(tmp_path, test)
+
+
+def test_a_node_that_is_on_another_chain_than_the_others_says_so() -> None:
+    """As many of them as cannot all lie must say so: two of four."""
+    wire = Wire()
+    wire.submit("a", put(1))
+    wire.flow()
+    core = wire.cores["a"]
+    block = block_of(core, [put(2)], "b", previous=b"z" * 32)
+    foreign = msg.Blocks(((block.encoded, Certificate(2, 0, block.id, ()).encode()),))
+    for source in ("b", "stranger", "b"):
+        wire.give("a", foreign, source)
+        assert core.left_behind == ""
+    wire.give("a", foreign, "c")
+    assert "another block at height 1" in core.left_behind
+    assert core.halted is None and core.height == 1
 
 
 def test_a_survivor_with_a_new_store_votes_from_the_recovery_on(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Core(Algorithm):
         self._asked = 0
         self.left_behind = ""  # why the others have gone on without this node, if they have
         self._stalled = (-1, -1, -1)  # height, round and step at the last tick
+        self._elsewhere: set[str] = set()  # neighbours that go on from another last block
 
     def caught_up(self) -> bool:
         """Whether this node has what its neighbours have, as far as it was told.
@@ -261,6 +262,8 @@ class Core(Algorithm):
                 if error.code == recovery.REFUSED:
                     self.left_behind = error.cause
                 self._out.append(fx.Blame(source, error))
+                if block.header.previous != self._last_id:
+                    self._note_another_chain(source)
                 self.sync.forget(source)
                 break
             agreed = block.id in self.config.recoveries
@@ -279,6 +282,7 @@ class Core(Algorithm):
 
     def _check_certificate(self, block: Block, certificate: Certificate) -> None:
         keys, needed, config = self._tally.keys, self._tally.quorum, self.config
+            self._elsewhere.clear()
         recovery.check_certificate(
             block, certificate, keys, needed, config.verify, config.recoveries
         )
@@ -287,6 +291,16 @@ class Core(Algorithm):
         if not self.sync.allow(source, self._now.seconds):
             return
         self._out.append(
+    def _note_another_chain(self, source: str) -> None:
+        """A neighbour has another last block than this node. One may lie, f + 1 do not."""
+        self._elsewhere.add(source)
+        if len(self._elsewhere.intersection(self._tally.keys)) >= self._honest:
+            self.left_behind = (
+                f"the others have another block at height {self.app.height} than this node: one "
+                "side was recovered without the other, or more validators lied than the fault "
+                "model allows; this node can only rejoin with a fresh data directory"
+            )
+
             fx.Send(
                 msg.Answer(self.app.height, self._own_reach(), self._last_round(source)), source
             )
