@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import RemoteError
@@ -62,7 +63,11 @@ class Node:
         app = self.disk.app or world.genesis
         chain, key = world.ledger.chain, world.ledger.key(self.uid)
         config = Config(self.uid, chain, TIMING, lambda data: world.sign(key, data), world.verify)
-        self.core = world.make_core(config, app, self.disk.resume(chain))
+        # As the real store says of every file that it opens.
+        resume = replace(self.disk.resume(chain), unconfirmed=True)
+        self.core = world.make_core(config, app, resume)
+        if not self.honest:  # it meets what its twin has signed, and does not mind
+            self.core._recall = lambda *_: None  # type: ignore[method-assign]
         self.held = []
         if world.log is not None:
             world.tell(self, f"starts at height {app.height}, may vote from {self.disk.vote_from}")
@@ -185,7 +190,7 @@ class Node:
             items = self.disk.batch(effect.height, world.genesis.height, BATCH)
             world.send(self, msg.Blocks(items), effect.to)
         elif isinstance(effect, fx.Halt):
-            if effect.code == DOUBLE_VOTE and world.suspects:
+            if not self.honest or (effect.code == DOUBLE_VOTE and world.suspects):
                 world.stats["halts"] += 1  # the promise of the rule for crashes: it stops
                 return
             raise Broken(f"{self.uid} halted: {effect.code} {effect.cause}")

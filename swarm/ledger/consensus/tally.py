@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from swarm.ledger.block import NIL, PRECOMMIT, Block
+from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block
 from swarm.ledger.consensus.messages import Proposal, Signed, Vote
 
 VALUES = 3  # different values of one validator in one step that are counted
@@ -64,10 +64,23 @@ class Tally:
             return message.round > self.highest.get(message.voter, -1)
         if isinstance(message, Vote):
             held = self._values(message)
-            return message.block_id not in held and len(held) < VALUES
+            if message.block_id in held:
+                return False
+            return len(held) < VALUES or self._claimed(message)
         proposals = self.proposals.get(message.round, [])
         known = any(p.block.id == message.block.id for p in proposals)
         return not known and len(proposals) < VALUES
+
+    def _claimed(self, vote: Vote) -> bool:
+        """Whether a proposal says that this prevote's value had a quorum in this prevote's round.
+
+        A liar that signs more than VALUES values could otherwise keep some nodes from ever seeing
+        a quorum that it was part of, and so from unlocking.
+        """
+        return vote.kind == PREVOTE and any(
+            proposal.valid_round == vote.round and proposal.block.id == vote.block_id
+            for _, proposal in self.blocks()
+        )
 
     def _kept(self, round_: int, present: int) -> bool:
         return abs(round_ - present) <= WINDOW or round_ in self._referred
@@ -76,23 +89,27 @@ class Tally:
         step = (vote.kind, vote.round)
         if vote.voter not in self._voters.get(step, ()):
             return []
-        # At most VALUES entries of one voter exist, so this stays short.
+        # At most VALUES entries of one voter exist, and those that proposals refer to.
         return [value for voter, value in self._votes[step] if voter == vote.voter]
 
     def add(self, message: Signed, present: int) -> Evidence | None:
-        """Count a verified message that was `wanted`. Returns proof when it is a double vote."""
+        """Count a verified message that was `wanted`, once. Returns proof of a double vote."""
         voter = message.voter
         self.highest[voter] = max(self.highest.get(voter, -1), message.round)
         if not self._kept(message.round, present):
             return None
         if isinstance(message, Proposal):
             proposals = self.proposals.setdefault(message.round, [])
+            if any(p.block.id == message.block.id for p in proposals):
+                return None
             proposals.append(message)
             if message.valid_round >= 0:
                 self._referred.add(message.valid_round)  # line 28 needs the prevotes of then
             return Evidence(proposals[0], message) if len(proposals) > 1 else None
         step = (message.kind, message.round)
         before = self._values(message)
+        if message.block_id in before:
+            return None
         self._votes[step][voter, message.block_id] = message
         self._voters[step].add(voter)
         place = (message.kind, message.round, message.block_id)
