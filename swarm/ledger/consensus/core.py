@@ -48,9 +48,9 @@ class Core(Algorithm):
         self._future: dict[str, deque[tuple[msg.Signed, int]]] = {}
         self._tick = 0
         self._asked = 0
+        self._elsewhere: set[str] = set()  # neighbours that go on from another last block
         self.left_behind = ""  # why the others have gone on without this node, if they have
         self._stalled = (-1, -1, -1)  # height, round and step at the last tick
-        self._elsewhere: set[str] = set()  # neighbours that go on from another last block
 
     def caught_up(self) -> bool:
         """Whether this node has what its neighbours have, as far as it was told.
@@ -256,14 +256,14 @@ class Core(Algorithm):
                     continue
                 if block.height != self.app.height + 1:
                     break
+                if block.header.previous != self._last_id:
+                    self._note_another_chain(source)
                 certificate = Certificate.decode(raw_certificate)
                 self._check_certificate(block, certificate)
             except RemoteError as error:
                 if error.code == recovery.REFUSED:
                     self.left_behind = error.cause
                 self._out.append(fx.Blame(source, error))
-                if block.header.previous != self._last_id:
-                    self._note_another_chain(source)
                 self.sync.forget(source)
                 break
             agreed = block.id in self.config.recoveries
@@ -274,23 +274,13 @@ class Core(Algorithm):
                 self._halt("SW3013", f"block {block.height} is certified, but {wrong}")
                 return
             self._commit(block, certificate)
+            self._elsewhere.clear()
             more = True
         self.sync.received(source, self._now.seconds, more)
         if self.app.height > before:
             self._out.append(fx.StartTimer(0.0, fx.Timer("again", self.app.height + 1, 0)))
         self._fetch()
 
-    def _check_certificate(self, block: Block, certificate: Certificate) -> None:
-        keys, needed, config = self._tally.keys, self._tally.quorum, self.config
-            self._elsewhere.clear()
-        recovery.check_certificate(
-            block, certificate, keys, needed, config.verify, config.recoveries
-        )
-
-    def _on_ask(self, source: str, message: msg.Ask) -> None:
-        if not self.sync.allow(source, self._now.seconds):
-            return
-        self._out.append(
     def _note_another_chain(self, source: str) -> None:
         """A neighbour has another last block than this node. One may lie, f + 1 do not."""
         self._elsewhere.add(source)
@@ -301,6 +291,16 @@ class Core(Algorithm):
                 "model allows; this node can only rejoin with a fresh data directory"
             )
 
+    def _check_certificate(self, block: Block, certificate: Certificate) -> None:
+        keys, needed, config = self._tally.keys, self._tally.quorum, self.config
+        recovery.check_certificate(
+            block, certificate, keys, needed, config.verify, config.recoveries
+        )
+
+    def _on_ask(self, source: str, message: msg.Ask) -> None:
+        if not self.sync.allow(source, self._now.seconds):
+            return
+        self._out.append(
             fx.Send(
                 msg.Answer(self.app.height, self._own_reach(), self._last_round(source)), source
             )
