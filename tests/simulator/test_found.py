@@ -30,7 +30,7 @@ EMPTY = Profile(
 
 @pytest.mark.parametrize("seed", [1592, *range(8)])
 def test_a_liar_begins_a_height_for_which_nobody_has_work_while_nodes_join(seed: int) -> None:
-    """Rounds went on for ever; whoever came later never voted (`tests/ledger/test_empty_rounds`)."""
+    """Rounds went on for ever; whoever came later never voted (`test_empty_rounds.py`)."""
     World(seed, EMPTY).run()
 
 
