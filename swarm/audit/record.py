@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from swarm.audit import derive, evidence
 from swarm.audit.replay import Replay, Step
-from swarm.audit.sources import Source
+from swarm.audit.sources import Pair, Source
 from swarm.audit.verify import WRONG
 from swarm.errors import LocalError, RemoteError
 from swarm.ledger import merkle
-from swarm.ledger.block import Block, validators_hash, verdict_leaf
+from swarm.ledger.block import Block, verdict_leaf
 from swarm.ledger.state.proof import RecordProof
 from swarm.ledger.transaction import SignedTransaction
 
@@ -31,15 +33,18 @@ MAX_FILE = 1 << 30  # bytes
 Json = dict[str, Any]
 
 
-def export(source: Source, contract: str) -> Json:
-    """The record of a contract's training, as far as the source has it.
+def export(source: Source, contract: str, *, until: int | None = None) -> Json:
+    """The record of the last training of a contract in which a round was decided.
+
+    A reset begins another training. `until` is the height at which to stop reading, for an earlier
+    one.
 
     Raises LocalError: SW3201 when the ledger itself is wrong, SW3206 when no round was decided,
     SW3202 when another network does the ordering, as no certificates prove its blocks.
     """
     if source.genesis.order is not None:
         raise LocalError(UNREADABLE, "blocks that another network orders have no certificates")
-    collected = _Collector(source, contract)
+    collected = _Collector(source, contract, until)
     record: Json = {"format": FORMAT, "contract": contract, "evidence": collected.evidence()}
     authorities = collected.replay.app.state.cas()
     record["summary"] = _summary(record, authorities)
@@ -113,45 +118,69 @@ def read(path: Path) -> Json:
     return value
 
 
-class _Collector:
-    """Goes through a ledger and keeps what proves one contract's training."""
+@dataclass
+class _Training:
+    """What proves one training: from the contract's creation or reset to the next reset."""
 
-    def __init__(self, source: Source, contract: str) -> None:
+    acts: list[Json] = field(default_factory=list)
+    states: list[tuple[int, RecordProof]] = field(default_factory=list)
+    used: dict[int, Json] = field(default_factory=dict)  # blocks, by height
+
+    def act(self, step: Step, index: int) -> None:
+        self.acts.append(_act(step, index))
+        self.used[step.block.height] = _block(step)
+
+    def prove(self, step: Step, table: str, contract: str) -> None:
+        height = step.block.height
+        if not any(at == height and proof.table == table for at, proof in self.states):
+            self.states.append((height, step.after.state.prove(table, contract)))
+            self.used[height] = _block(step)
+
+    def end(self, step: Step, contract: str) -> None:
+        """The last block that counts is this one."""
+        height = step.block.height
+        self.acts = [act for act in self.acts if act["height"] <= height]
+        self.used = {at: used for at, used in self.used.items() if at <= height}
+        self.prove(step, "contracts", contract)
+        self.prove(step, "schemas", contract)
+
+
+class _Collector:
+    """Goes through a ledger and keeps what proves one contract's last training with a result."""
+
+    def __init__(self, source: Source, contract: str, until: int | None) -> None:
         self._source = source
         self._contract = contract
         accepted = {name.block_id for name in source.recoveries}
         self.replay = Replay(source.genesis, accepted)
-        self._light: dict[int, Step] = {}  # blocks in which the validators change
-        self._used: dict[int, Step] = {}
-        self._acts: list[Json] = []
-        self._states: list[RecordProof] = []
-        self._heights: list[int] = []
-        last = self._go_through()
-        state = self.replay.app.state
-        found = state.get("contracts", contract)
-        if found is None or found["last"] is None or last is None:
-            what = "no round was decided in" if found else "there is no contract"
+        self._light: dict[int, Json] = {}  # blocks in which the validators change
+        self._present = _Training()
+        self._ended: _Training | None = None
+        last: Step | None = None
+        for pair in islice(source.pairs(), until):
+            step = self._take(pair)
+            self._look(step, last)
+            last = step
+        if self._present.states and last is not None:
+            self._present.end(last, contract)
+            self._ended = self._present
+        if self._ended is None:
+            known = self.replay.app.state.get("contracts", contract)
+            what = "no round was decided in" if known else "there is no contract"
             raise LocalError(UNKNOWN, f"{what} {contract}")
-        self._prove(last, "contracts")
-        self._prove(last, "schemas")
+        self._training = self._ended
 
-    def _go_through(self) -> Step | None:
-        step = None
-        validators = validators_hash(self.replay.app.validators())
-        for pair in self._source.pairs():
-            height = self.replay.app.height + 1
-            try:
-                step = self.replay.take(pair)
-            except RemoteError as error:
-                raise LocalError(WRONG, f"height {height}: {error.cause}") from None
-            following = step.block.header.effect.next_validators
-            if following != validators:
-                validators = following
-                self._light[height] = step
-            self._look(step)
+    def _take(self, pair: Pair) -> Step:
+        height = self.replay.app.height + 1
+        try:
+            step = self.replay.take(pair)
+        except RemoteError as error:
+            raise LocalError(WRONG, f"height {height}: {error.cause}") from None
+        if step.after.validators() != step.before.validators():
+            self._light[height] = _block(step)
         return step
 
-    def _look(self, step: Step) -> None:
+    def _look(self, step: Step, before: Step | None) -> None:
         for index, verdict in enumerate(step.outcome.verdicts):
             if not verdict.ok:
                 continue
@@ -159,52 +188,40 @@ class _Collector:
             if transaction.args.get("contract") != self._contract:
                 continue
             if transaction.op == "contract.reset":
-                self._forget()
+                if self._present.states and before is not None:
+                    self._present.end(before, self._contract)
+                    self._ended = self._present
+                self._present = _Training()
             elif transaction.op in evidence.ACTS:
-                self._acts.append(_act(step, index))
-                self._used[step.block.height] = step
+                self._present.act(step, index)
         found = step.after.state.get("contracts", self._contract)
         if found and found["last"] and found["last"]["height"] == step.block.height:
-            self._prove(step, "contracts")
-
-    def _forget(self) -> None:
-        """The contract was reset: what was before is another training."""
-        for kept in (self._acts, self._states, self._heights):
-            kept.clear()
-        self._used.clear()
-
-    def _prove(self, step: Step, table: str) -> None:
-        height = step.block.height
-        if height in self._heights and self._states[self._heights.index(height)].table == table:
-            return  # the ledger ends with the block that decided the last round
-        self._states.append(step.after.state.prove(table, self._contract))
-        self._heights.append(height)
-        self._used[height] = step
+            self._present.prove(step, "contracts", self._contract)
 
     def evidence(self) -> Json:
         """As JSON; bytes are hexadecimal."""
-        steps = {**self._light, **self._used}
+        training = self._training
+        last = max(training.used)
+        light = {height: block for height, block in self._light.items() if height < last}
+        blocks = {**light, **training.used}
         return {
             "genesis": self._source.genesis.encode().hex(),
-            "blocks": [self._block(steps[height]) for height in sorted(steps)],
-            "acts": self._acts,
-            "states": [
-                _state(height, proof)
-                for height, proof in zip(self._heights, self._states, strict=True)
-            ],
+            "blocks": [blocks[height] for height in sorted(blocks)],
+            "acts": training.acts,
+            "states": [_state(height, proof) for height, proof in training.states],
         }
 
-    def _block(self, step: Step) -> Json:
-        assert step.certificate is not None, "checked before the export began"
-        told: Json = {"header": step.block.header.encode().hex()}
-        if step.recovery is not None:
-            told = {"recovery": step.block.encoded.hex()}
-        told["certificate"] = step.certificate.encode().hex()
-        if step.block.height in self._light:
-            told["next_validators"] = [
-                [v.uid, v.public_key_der.hex()] for v in step.after.validators()
-            ]
-        return told
+
+def _block(step: Step) -> Json:
+    assert step.certificate is not None, "checked before the export began"
+    told: Json = {"header": step.block.header.encode().hex()}
+    if step.recovery is not None:
+        told = {"recovery": step.block.encoded.hex()}
+    told["certificate"] = step.certificate.encode().hex()
+    following = step.after.validators()
+    if following != step.before.validators():
+        told["next_validators"] = [[v.uid, v.public_key_der.hex()] for v in following]
+    return told
 
 
 def _act(step: Step, index: int) -> Json:

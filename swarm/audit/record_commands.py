@@ -25,11 +25,14 @@ def export_record(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", type=Path, nargs="?", metavar="LEDGER")
     parser.add_argument("--contract", required=True, metavar="NAME")
+    parser.add_argument(
+        "--until", type=int, metavar="HEIGHT", help="read no further: for a training before a reset"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.record.json")
     add_node(parser)
     args = parser.parse_args(argv)
     with local(), source_of(args, parser) as source:
-        made = record.export(source, args.contract)
+        made = record.export(source, args.contract, until=args.until)
     out = args.out or Path(f"{args.contract}.record.json")
     record.write(made, out)
     print(f"{out}: {len(made['summary']['rounds'])} rounds, result {made['summary']['result']}")

@@ -326,21 +326,36 @@ def test_parts_of_other_types_are_refused(history: History, exported: str) -> No
 
 
 def test_a_reset_begins_another_training(tmp_path: Path) -> None:
+    """And the one before is told until the next has a result, as scripts end with a reset."""
     made = History(tmp_path)
     made.found()
-    made.round()
     operator = pki.identity(tmp_path / "swci", "SWCI", made.authorities[0])
-    made.must((operator, "contract.reset", {"contract": DEFAULT_CONTRACT}))
+    reset = (operator, "contract.reset", {"contract": DEFAULT_CONTRACT})
+
+    def results() -> list[str]:
+        told = record.export(Memory(made.genesis, made.pairs), DEFAULT_CONTRACT)
+        rounds = check(made, json.loads(json.dumps(told)))["rounds"]
+        return [one["result"] for one in rounds]
+
     with pytest.raises(LocalError, match="no round was decided") as caught:
-        record.export(Memory(made.genesis, made.pairs), DEFAULT_CONTRACT)
+        results()
     assert caught.value.code == "SW3206"
+    made.round()
+    made.round()
+    first, height = results(), len(made.pairs)
+    made.must((made.sls[0], "round.report", made.report(1, "0.5")), reset)
+    assert results() == first and len(first) == 2
     for number, sl in enumerate(made.sls):
         made.must((sl, "contract.enroll", made.enrolment(number)))
+    assert results() == first
     made.round(seed=7)
-    told = record.export(Memory(made.genesis, made.pairs), DEFAULT_CONTRACT)
-    assert len(told["summary"]["rounds"]) == 1
+    second = results()
+    assert len(second) == 1 and second[0] not in first
+    earlier = Memory(made.genesis, made.pairs)
+    told = record.export(earlier, DEFAULT_CONTRACT, until=height)
+    assert [one["result"] for one in told["summary"]["rounds"]] == first
     with pytest.raises(LocalError, match="there is no contract nothing"):
-        record.export(Memory(made.genesis, made.pairs), "nothing")
+        record.export(earlier, "nothing")
 
 
 def test_a_recovery_is_followed_and_told(tmp_path: Path) -> None:
