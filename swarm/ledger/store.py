@@ -295,10 +295,11 @@ class Store:
             vote_from = (height, round_)
         last = self._row("SELECT block FROM blocks ORDER BY height DESC LIMIT 1")
         if last is None:
-            return Resume(self._chain, "", 0, tuple(signed), lock, vote_from)
+            return Resume(self._chain, "", 0, tuple(signed), lock, vote_from, True)
         block = Block.decode(last[0])
         header = block.header
-        return Resume(block.id, header.proposer, header.time_ms, tuple(signed), lock, vote_from)
+        parts = (header.proposer, header.time_ms, tuple(signed), lock, vote_from, True)
+        return Resume(block.id, *parts)
 
     def block(self, height: int) -> tuple[Block, Certificate, Outcome] | None:
         """A committed block with its certificate and outcome, or None."""

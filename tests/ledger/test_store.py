@@ -175,17 +175,18 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     opened(path)[0].close()
 
 
-def proposed(app: kv.KV) -> Block:
-    """Some block."""
-    txs = (kv.transaction("client", 1, "put", "k", "v"),)
+def proposed(app: kv.KV, previous: bytes = CHAIN) -> Block:
+    """Some next block."""
+    height = app.height + 1
+    txs = (kv.transaction("client", 1000 + height, "put", "k", "v"),)
     return Block.make(
         chain=CHAIN,
-        height=1,
-        previous=CHAIN,
+        height=height,
+        previous=previous,
         time_ms=0,
         proposer="a",
         transactions=txs,
-        effect=execute(app, Header(1, 0, "a"), txs).effect,
+        effect=execute(app, Header(height, 0, "a"), txs).effect,
     )
 
 

@@ -47,7 +47,8 @@ What is added to the paper:
 - *Memory.* `_sign` is the only place that signs. It signs one value for each (height, round, kind),
   and has it written before it is sent; asked again, it returns what is stored. Locks are written
   with the vote that they belong to, and with the prevotes that prove them.
-- *An empty store does not vote* until `amnesia.py` can show that this is safe.
+- *An empty store does not vote* until `amnesia.py` can show that this is safe, and one that may be
+  an old copy asks the others first (`memory.py`).
 - *Evidence.* Two values signed for one step are kept as proof and counted both (`tally.py`). Under
   the crash rule they mean that safety is gone: the core halts.
 - *Repair.* When nothing has moved for a tick, own messages are sent again and neighbours are asked;
@@ -78,6 +79,7 @@ from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus import quorum as q
 from swarm.ledger.consensus.amnesia import Amnesia
+from swarm.ledger.consensus.memory import Memory
 from swarm.ledger.consensus.tally import Tally
 from swarm.ledger.genesis import Timing
 from swarm.ledger.mempool import Mempool
@@ -118,6 +120,7 @@ class Resume:
     signed: tuple[msg.Signed, ...] = ()  # own messages of the height in progress
     lock: Lock = field(default_factory=Lock)
     vote_from: tuple[int, int] | None = None  # None: the store is new, see `amnesia.py`
+    unconfirmed: bool = False  # ask the others what we have signed before we sign: `memory.py`
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class Algorithm:
         self.config = config
         self.app = app
         self.vote_from = resume.vote_from
+        self.memory = Memory(confirmed=not resume.unconfirmed)
         self.halted: fx.Halt | None = None
         self.mempool = Mempool()
         self.amnesia = Amnesia()
@@ -201,6 +205,7 @@ class Algorithm:
         """Whether this node is a validator that votes at the present height and round."""
         return (
             self.config.uid in self._tally.keys
+            and self.memory.confirmed
             and self.vote_from is not None
             and (self.app.height + 1, self._round) >= self.vote_from
         )
@@ -470,7 +475,8 @@ class Algorithm:
             self._out.append(
                 fx.WriteVote(message.height, self._round, kind, msg.encode(message)),
             )
-        self._tally.add(message, self._round)
+            # Once: what is stored was counted at the start, and counting it twice makes a quorum.
+            self._tally.add(message, self._round)
         self._out.append(fx.Send(message))
 
     def _resolve(self) -> None:
@@ -482,10 +488,14 @@ class Algorithm:
         )
         if self.vote_from is not None:
             self._out.append(fx.WriteVoting(*self.vote_from))
-            if self.vote_from[0] == self.app.height + 1 and self.step != IDLE:
-                # The steps so far were taken in silence; others may wait for these very votes.
-                self._once.clear()
-                self._start_round(self._round)
+            if self.vote_from[0] == self.app.height + 1:
+                self._speak_up()
+
+    def _speak_up(self) -> None:
+        """The steps so far were taken in silence; others may wait for these very votes."""
+        if self.step != IDLE:
+            self._once.clear()
+            self._start_round(self._round)
 
     # ------------------------------------------------------------------ validity and decisions
 

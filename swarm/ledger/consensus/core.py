@@ -26,6 +26,8 @@ from swarm.ledger.consensus.algorithm import (
     Pending,
     Resume,
 )
+from swarm.ledger.consensus.amnesia import Amnesia
+from swarm.ledger.consensus.memory import Memory
 from swarm.ledger.consensus.sync import Sync
 from swarm.ledger.genesis import CRASH
 
@@ -77,6 +79,7 @@ class Core(Algorithm):
                     self._tally.add(vote, self._round)
             if self.step == PROPOSE:
                 self._timer("propose")
+        self._confirm()
         self._ask()
         self._restart_tick()
         return self._run()
@@ -142,6 +145,7 @@ class Core(Algorithm):
         elif timer.height == self.app.height + 1:
             if timer.kind == "again":
                 self._take_future()
+                self._confirm()
             elif timer.round == self._round:
                 if timer.kind == "propose" and self.step == PROPOSE:  # line 57
                     self._vote(PREVOTE, NIL)
@@ -203,6 +207,8 @@ class Core(Algorithm):
         if not self.config.verify(key, message.signed_bytes(self.config.chain), message.signature):
             self._blame(source, f"signature of {message.voter} does not fit its message")
             return False
+        if message.voter == self.config.uid:
+            self._recall(msg.kind_of(message), height, message.round, _value(message))
         proof = self._tally.add(message, self._round)
         if proof is not None:
             first, second = msg.encode(proof.first), msg.encode(proof.second)
@@ -273,12 +279,16 @@ class Core(Algorithm):
             if wrong:
                 self._halt("SW3013", f"block {block.height} is certified, but {wrong}")
                 return
+            if self.config.uid in dict(certificate.signatures):
+                self._recall(PRECOMMIT, block.height, certificate.round, block.id)
             self._commit(block, certificate)
             self._elsewhere.clear()
             more = True
         self.sync.received(source, self._now.seconds, more)
         if self.app.height > before:
             self._out.append(fx.StartTimer(0.0, fx.Timer("again", self.app.height + 1, 0)))
+            if not self.memory.confirmed:
+                self._ask()
         self._fetch()
 
     def _note_another_chain(self, source: str) -> None:
@@ -300,6 +310,8 @@ class Core(Algorithm):
     def _on_ask(self, source: str, message: msg.Ask) -> None:
         if not self.sync.allow(source, self._now.seconds):
             return
+        for vote in self._tally.votes_of(source):
+            self._out.append(fx.Send(vote, source))  # before the answer: see `memory.py`
         self._out.append(
             fx.Send(
                 msg.Answer(self.app.height, self._own_reach(), self._last_round(source)), source
@@ -312,7 +324,7 @@ class Core(Algorithm):
             self._repeat_for(source, message)
 
     def _own_reach(self) -> int:
-        return -1 if self.vote_from is None else self._reach
+        return -1 if self.vote_from is None or not self.memory.confirmed else self._reach
 
     def _last_round(self, uid: str) -> int:
         own = max((round_ for round_, _ in self._signed), default=-1)
@@ -337,7 +349,32 @@ class Core(Algorithm):
         if self.vote_from is None:
             self.amnesia.hear(source, message)
             self._resolve()
+        if not self.memory.confirmed:
+            self._take_future()
+            self.memory.hear(source, message.height, self.app.height)
+            self._confirm()
         self._fetch()
+
+    def _confirm(self) -> None:
+        """Begin to sign when enough others have told what they hold of us."""
+        others = [uid for uid in self._tally.keys if uid != self.config.uid]
+        if self.memory.confirmed or not self.memory.enough(
+            others, self.app.height, self._tally.quorum
+        ):
+            return
+        self.memory.confirmed = True
+        self._speak_up()
+
+    def _recall(self, kind: int, height: int, round_: int, value: bytes) -> None:
+        """Our key has signed this. If we do not remember it, our store is not to be trusted."""
+        if self.vote_from is None or (height, round_) < self.vote_from:
+            return  # that is known, and not signed again
+        mine = self._signed.get((round_, kind))
+        if mine is None or _value(mine) != value:
+            self.vote_from = None
+            self.memory = Memory(confirmed=True, lost=True)
+            self.amnesia = Amnesia()
+            self._ask()
 
     def _fetch(self) -> None:
         source = self.sync.next_source(self.app.height, self._now.seconds)
@@ -368,8 +405,9 @@ class Core(Algorithm):
         before, self._stalled = self._stalled, (self.app.height, self._round, self.step)
         stalled = before == self._stalled
         self._fetch()
-        if self.step == IDLE or (self.vote_from is None and not stalled):
-            # A new store needs everybody's answer, though others may go from round to round.
+        silent = self.vote_from is None or not self.memory.confirmed
+        if self.step == IDLE or (silent and not stalled):
+            # This node needs the others' answers, though they may go from round to round.
             self._ask()
         elif stalled:
             for (round_, _), message in self._signed.items():
@@ -389,3 +427,8 @@ class Core(Algorithm):
     def _lacks_block(self) -> bool:
         undecided = any(self._tally.block(b) is None for _, b in self._tally.decided())
         return undecided or not self._tally.proposals.get(self._round)
+
+
+def _value(message: msg.Signed) -> bytes:
+    """The block id that a vote or a proposal is for."""
+    return message.block_id if isinstance(message, msg.Vote) else message.block.id

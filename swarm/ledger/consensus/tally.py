@@ -156,6 +156,13 @@ class Tally:
             if round_ in rounds:
                 yield from held.values()
 
+    def votes_of(self, voter: str) -> Iterator[Vote]:
+        """All votes of one validator that are held."""
+        for held in self._votes.values():
+            for vote in held.values():
+                if vote.voter == voter:
+                    yield vote
+
     def refer(self, round_: int) -> None:
         """Keep the votes of a round outside the window, too."""
         self._referred.add(round_)

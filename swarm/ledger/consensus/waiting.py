@@ -27,12 +27,14 @@ def explain(
     ages = {uid: last_seen(uid) for uid in core.validators if uid != me}
     gone = [uid for uid, age in ages.items() if age is None or age > SILENT]
     if me in core.validators and not core.may_vote and core.vote_from is None:
-        return _new_store([name(uid) for uid in gone])
+        return _no_memory(core.memory.lost, [name(uid) for uid in gone])
     here = len(core.validators) - len(gone)
     lacking = core.quorum - here
     if lacking > 0:
         who = ", ".join(f"{name(uid)} {_since(ages[uid])}" for uid in gone)
         return f"waiting for {lacking} more of {len(core.validators)} validators: {who}"
+    if me in core.validators and not core.memory.confirmed:
+        return "this node asks the other validators whether its data directory is an old copy"
     pending = core.pending()
     if pending is None or now - pending.since < PATIENCE:
         return ""
@@ -46,8 +48,13 @@ def explain(
     )
 
 
-def _new_store(gone: list[str]) -> str:
+def _no_memory(lost: bool, gone: list[str]) -> str:
     text = "this node's store is new and may have voted before: it asks the other validators"
+    if lost:
+        text = (
+            "this node has signed what it does not remember: its data directory is an old copy, or "
+            "its key is in use twice; it asks the other validators from when on it may vote"
+        )
     return f"{text}; not seen: {', '.join(gone)}" if gone else text
 
 
