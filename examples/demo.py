@@ -29,6 +29,8 @@ from rich.table import Table
 from two_hosts import CONTRACT, RUNNER, Host, StepFailed, TwoHosts, free_ports
 
 from swarm.api.client import ApiClient
+from swarm.audit import model, record
+from swarm.audit.remote import Remote
 from swarm.errors import SwarmFault
 from swarm.identity import Identity
 
@@ -184,13 +186,8 @@ class Observer:
 
     def __enter__(self) -> Observer:
         for host in self._hosts:
-            cert = host.workspace / "cert"
-            identity = Identity.load(
-                cert / f"swci-{host.index}-cert.pem",
-                cert / f"swci-{host.index}-key.pem",
-                capath=host.capath,
-            )
-            self.clients.append(ApiClient(identity, [(host.address, host.api_port)], learn=False))
+            where = [(host.address, host.api_port)]
+            self.clients.append(ApiClient(_operator(host), where, learn=False))
         keys = [f"taskrunners/{RUNNER}", f"contracts/{CONTRACT}"]
         self._watch = self.clients[0].watch(keys)
         self._watch.on_change(self._changed)
@@ -224,6 +221,29 @@ class Observer:
                 self._say.quote(line)
 
 
+def _operator(host: Host) -> Identity:
+    """The identity with which a host's SWCI works."""
+    cert = host.workspace / "cert"
+    names = [cert / f"swci-{host.index}-{kind}.pem" for kind in ("cert", "key")]
+    return Identity.load(*names, capath=host.capath)
+
+
+def proven(host: Host, model_file: Path) -> str:
+    """Export the record of the training, and check it and the model as an outsider would."""
+    identity = _operator(host)
+    with Remote(identity, host.address, host.api_port) as ledger:
+        if ledger.genesis.order is not None:
+            return "by the network that orders"
+        made = record.export(ledger, CONTRACT)
+    path = host.workspace / "record.json"
+    record.write(made, path)
+    summary = record.check(record.read(path), identity.trust.ca_ders)
+    wrong = model.difference(model.read_keras(model_file), summary["model"], summary["result"])
+    if wrong:
+        raise StepFailed(f"{model_file} is not the recorded result: {wrong}")
+    return os.path.relpath(path)
+
+
 def _seconds(entry: dict[str, Any]) -> float:
     return float(entry["at_ms"] - entry["started_ms"]) / 1000
 
@@ -248,6 +268,7 @@ def results(hosts: list[Host], observer: Observer) -> Table:
                 f"{merge:.2f} s",
                 os.path.relpath(host.user / result["model"]),
                 result["weights_sha256"][:16],
+                proven(host, host.user / result["model"]),
                 str(ledger["height"]),
                 ledger["digest"][:16],
             ]
@@ -258,6 +279,7 @@ def results(hosts: list[Host], observer: Observer) -> Table:
         "median merge time",
         "model file",
         "model weights (SHA-256)",
+        "rounds and model proven",
         "ledger height",
         "ledger state digest",
     ]
