@@ -23,7 +23,7 @@ from tests.ledger.net import Site, Swarm, sign
 from tests.ledger.test_replica import run
 
 # More were run once; `SWARM_SEEDS=20` runs more again.
-SEEDS = range(int(os.environ.get("SWARM_SEEDS", "2")))
+SEEDS = range(int(os.environ.get("SWARM_SEEDS", "3")))
 PAUSE = 0.05  # virtual seconds between two transactions of a client
 
 

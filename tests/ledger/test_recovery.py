@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm.audit.recover import accept, recover
 from swarm.errors import LocalError, RemoteError
@@ -335,3 +338,27 @@ def test_a_recovery_is_recognised_by_its_only_transaction(tmp_path: Path) -> Non
     for txs in ((plain,), (good, plain), (odd,), (b"nonsense",)):
         assert recovery.recovery_of(block(*txs)) is None
     assert SignedTransaction.decode(good).transaction.op == "ledger.recover"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+FIELDS = ("swarm-recovery", "chain", "recovery", "block", "signatures")
+
+
+@given(st.binary(max_size=60) | st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)))
+def test_nothing_breaks_the_reader_of_recovery_files(value: object) -> None:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    with pytest.raises(RemoteError):
+        Draft.decode(data)
+
+
+@given(st.text(max_size=90) | st.from_regex(r"[0-9]{1,18}-[0-9a-f]{64}", fullmatch=True))
+def test_names_of_recoveries(text: str) -> None:
+    try:
+        name = Name.parse(text)
+    except RemoteError:
+        return
+    assert str(name) == text.strip() and name.height > 0
