@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.audit.network import add_anchors, expected_by_anchors
 from swarm.audit.remote import Remote
 from swarm.audit.sources import Source, open_source, write_export
-from swarm.audit.verify import verify
+from swarm.audit.verify import WRONG, verify
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity
 from swarm.identity.trust import TrustStore
@@ -37,11 +37,19 @@ def verify_ledger(argv: Sequence[str]) -> int:
         summary = verify(
             source,
             trust_of(args).ca_ders,
-            expected={**anchored, **dict(args.block)},
+            expected=_agreed(anchored, dict(args.block)),
             say=lambda text: print(text, file=sys.stderr),
         )
     print("\n".join(summary.lines()))
     return 0
+
+
+def _agreed(anchored: Mapping[int, bytes], given: Mapping[int, bytes]) -> dict[int, bytes]:
+    """What anchors and the reader say. Raises LocalError SW3201 when they differ."""
+    for height in anchored.keys() & given.keys():
+        if anchored[height] != given[height]:
+            raise LocalError(WRONG, f"height {height}: the anchor contradicts --block")
+    return {**anchored, **given}
 
 
 def export_ledger(argv: Sequence[str]) -> int:

@@ -107,7 +107,10 @@ def lines(summary: Mapping[str, Any], authorities: Mapping[str, bytes]) -> list[
         told.append(f"member       {member['name']}: {member['certificate']}, of {name}")
     names = {uid: member["name"] for uid, member in summary["members"].items()}
     for one in summary["rounds"]:
-        roster = ", ".join(f"{names[e['uid']]} ({e['samples']})" for e in one["roster"])
+        roster = ", ".join(
+            names[e["uid"]] + (f" ({e['samples']} samples)" if e["samples"] else "")
+            for e in one["roster"]
+        )
         told.append(
             f"round {one['round']:<6} {one['result'][:16]}… from {roster}; signed by "
             f"{', '.join(names[uid] for uid in one['agreed'])}"

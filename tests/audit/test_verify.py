@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from swarm.audit import record
 from swarm.audit.commands import export_ledger, verify_ledger
 from swarm.audit.replay import Replay
 from swarm.audit.sources import Export, Pair, open_source, write_export
@@ -17,10 +18,12 @@ from swarm.audit.verify import Summary, verify
 from swarm.errors import LocalError, SwarmFault
 from swarm.identity import node_uid
 from swarm.ledger import directory
-from swarm.ledger.block import Block, Certificate
+from swarm.ledger.block import PRECOMMIT, Block, Certificate
 from swarm.ledger.consensus import effects as fx
-from swarm.ledger.genesis import Genesis
+from swarm.ledger.consensus.statement import Statement
+from swarm.ledger.genesis import EthereumOrder, Genesis
 from swarm.ledger.recovery import Name
+from tests import pki
 from tests.audit.history import History
 
 
@@ -164,6 +167,43 @@ def test_a_recovery_is_followed_when_it_was_accepted_and_told_loudly(tmp_path: P
     wrong(history, history.pairs, name.height, "the network was recovered without 2 of its 4")
     with pytest.raises(LocalError, match="a recovery was accepted that is not in the ledger"):
         verify(Memory(history.genesis, history.pairs[: name.height - 1], (name,)), trusted)
+
+
+def test_double_votes_and_evictions_are_told(tmp_path: Path) -> None:
+    history = History(tmp_path, validators=4, learners=1)
+    history.found()
+    liar = history.sns[3]
+    uid = node_uid(liar.fingerprint)
+
+    def statement(block_id: bytes) -> bytes:
+        bare = Statement(PRECOMMIT, 3, 0, -1, block_id, uid, b"")
+        signature = liar.sign(bare.signed_bytes(history.genesis.chain_id))
+        return replace(bare, signature=signature).encode()
+
+    twice = {"first": statement(b"x" * 32), "second": statement(b"y" * 32)}
+    history.must((history.sns[0], "node.accuse", twice))
+    for authority in history.authorities:
+        operator = pki.identity(
+            tmp_path / f"swci-{authority.index}", "SWCI", authority, name=str(authority.index)
+        )
+        history.must((operator, "node.evict", {"uid": uid}))
+    told = [line.split("  ")[0] for line in check(history).lines()]
+    assert "DOUBLE VOTE" in told and "EVICTED" in told
+
+
+def test_without_voting_all_but_the_order_is_checked(tmp_path: Path) -> None:
+    order = EthereumOrder(31337, "0x" + "ab" * 20, 1, 1)
+    history = History(tmp_path, validators=2, learners=1, order=order)
+    history.found()
+    summary = check(history)
+    assert summary.height == len(history.pairs) and summary.certificates == 0
+    assert "the order is that of contract 0xabab" in summary.lines()[-1]
+    last = history.blocks[-1]
+    assert check(history, expected={last.height: last.id}).anchors == 1
+    signed = Certificate(2, 0, history.blocks[1].id, (("somebody", b"s"),))
+    wrong(history, exchanged(history, 2, certificate=signed.encode()), 2, "nobody votes")
+    with pytest.raises(LocalError, match="have no certificates"):
+        record.export(Memory(history.genesis, history.pairs), "any")
 
 
 # ---------------------------------------------------------------- exports and directories
