@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from swarm.audit import record
 from swarm.audit.commands import export_ledger, verify_ledger
@@ -141,6 +143,19 @@ def test_other_authorities_are_told(history: History) -> None:
     with pytest.raises(LocalError, match="height 0: the genesis names CA") as caught:
         verify(source, trusted[:1])
     assert caught.value.code == "SW3201"
+
+
+def test_an_authority_that_members_admitted_later_must_be_known_too(tmp_path: Path) -> None:
+    history = History(tmp_path, validators=1, learners=1)
+    history.found()
+    stranger = pki.authority(tmp_path / "elsewhere", 3)
+    der = stranger.issued.certificate.public_bytes(Encoding.DER)
+    history.must((history.sns[0], "ca.admit", {"der": der}))
+    height = len(history.pairs)
+    wrong(history, history.pairs, height, "the members admitted CA")
+    stranger_too = [*history.sns[0].trust.ca_ders, hashlib.sha256(der).hexdigest()]
+    summary = verify(Memory(history.genesis, history.pairs), stranger_too)
+    assert summary.height == height
 
 
 def test_expected_blocks_are_met_or_told(history: History) -> None:
