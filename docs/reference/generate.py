@@ -1,4 +1,5 @@
-"""Write the reference pages that follow from the code: `errors.md` and `state-machine.md`.
+"""Write what follows from the code: `errors.md`, `state-machine.md`, and the diagrams of
+`explanation/ledger.md`.
 
     python docs/reference/generate.py
 
@@ -7,11 +8,13 @@ A test compares the pages with what this writes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_type_hints
 
 from swarm.error_catalogue import CATALOGUE
+from swarm.ledger.consensus import steps
 from swarm.ledger.state import (
     DISPATCH,
     TABLES,
@@ -203,7 +206,23 @@ def state_machine() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"errors.md": errors, "state-machine.md": state_machine}
+def with_diagrams(page: Path) -> str:
+    """A page written by hand, with the diagram of each table that it names between two marks."""
+
+    def drawn(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{diagram(TITLED[match[2]])}{match[3]}"
+
+    return MARKS.sub(drawn, page.read_text())
+
+
+TITLED = {table.title: table for table in (*DIAGRAMS, steps.TRANSITIONS)}
+MARKS = re.compile(r"(<!-- diagram: ([^>]+) -->)\n.*?(<!-- end -->)", re.DOTALL)
+LEDGER = HERE.parent / "explanation" / "ledger.md"
+PAGES = {
+    "errors.md": errors,
+    "state-machine.md": state_machine,
+    "../explanation/ledger.md": lambda: with_diagrams(LEDGER),
+}
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from swarm.ledger.consensus.steps import TRANSITIONS
 from tests.simulator.world import World
 
 ALLOWED = {(row.source, row.target) for row in TRANSITIONS.rows}
-SEEDS = 60
+SEEDS = 40
 
 
 def test_replicas_take_the_steps_of_the_table() -> None:
