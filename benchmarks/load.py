@@ -69,6 +69,7 @@ class Wire:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(raw, server_hostname=address[0])
         self.socket.setblocking(False)
+        self.address = address
         self.due = 0.0
         self._received = b""
 
@@ -96,20 +97,30 @@ class Wire:
 
 
 class Source:
-    """Sends requests over `width` connections to each address, in turn."""
+    """Sends requests over `width` connections to each address, in turn.
+
+    `again`: a connection that a node closes is opened again.
+    """
 
     def __init__(
-        self, identity: Identity, addresses: Sequence[tuple[str, int]], width: int = 8
+        self,
+        identity: Identity,
+        addresses: Sequence[tuple[str, int]],
+        width: int = 8,
+        *,
+        again: bool = False,
     ) -> None:
         self._context = identity.client_context()
+        self._again = again
         self._selector = selectors.DefaultSelector()
         self._free: deque[Wire] = deque()
         self._open: set[Wire] = set()
         for _ in range(width):
             for address in addresses:
-                self._add(Wire(self._context, address))
+                self._add(address)
 
-    def _add(self, wire: Wire) -> None:
+    def _add(self, address: tuple[str, int]) -> None:
+        wire = Wire(self._context, address)
         self._selector.register(wire.socket, selectors.EVENT_READ, wire)
         self._open.add(wire)
         self._free.append(wire)
@@ -120,11 +131,19 @@ class Source:
             wire.socket.close()
         self._selector.close()
 
-    def run(self, requests: Sequence[bytes], rate: float | None, seconds: float = 1e9) -> Result:
+    def run(
+        self,
+        requests: Sequence[bytes],
+        rate: float | None,
+        seconds: float = 1e9,
+        *,
+        repeat: bool = False,
+    ) -> Result:
         """Send `requests` at `rate` a second, or (None) as fast as answers come, for `seconds`.
 
         A request whose time has come while all connections are taken waits, and its time counts
-        from when it was due: a slow system cannot hide behind its own back pressure.
+        from when it was due: a slow system cannot hide behind its own back pressure. `repeat`: when
+        they are used up, from the start.
         """
         result = Result()
         began, cpu = time.perf_counter(), time.process_time()
@@ -135,13 +154,15 @@ class Source:
                 waiting.clear()
             while waiting and self._free and waiting[0][0] <= now:
                 due, data = waiting.popleft()
+                if repeat:
+                    waiting.append((due, data))
                 self._send(data, due if rate else now, busy, result)
             if not self._open:
                 break
             pause = max(0.0, waiting[0][0] - now) if waiting and self._free else 0.5
             for key, _ in self._selector.select(min(pause, 0.5)):
                 self._receive(key.data, busy, result, began)
-        result.statuses[0] += len(busy) + len(waiting) * (not self._open)
+        result.statuses[0] += len(busy) + (0 if self._open or repeat else len(waiting))
         result.seconds = time.perf_counter() - began
         result.cpu = time.process_time() - cpu
         return result
@@ -175,7 +196,7 @@ class Source:
         self._free.append(wire)
 
     def _lose(self, wire: Wire, busy: set[Wire], result: Result) -> None:
-        """A node is gone: its connections are not used any more."""
+        """A node has closed a connection, or is gone."""
         if wire in busy:
             busy.discard(wire)
             result.statuses[0] += 1
@@ -184,3 +205,8 @@ class Source:
         self._open.discard(wire)
         self._selector.unregister(wire.socket)
         wire.socket.close()
+        if self._again:
+            try:
+                self._add(wire.address)
+            except OSError:
+                return  # it is gone for good

@@ -25,6 +25,7 @@ from swarm.bucket import Bucket
 from swarm.identity import Peer
 
 RATE, BURST = 400.0, 1200.0  # units a second, and at once
+TICK = 0.001  # seconds
 HOLD = 2.0  # seconds that a request waits for its turn
 MAX_WAITING = 128  # requests of a member that wait; beyond, its connections are closed
 UNIT_BYTES = 16 * 1024  # of an answer, for one unit
@@ -125,7 +126,8 @@ class Member:
             queue.freed = trio.Event()
             await queue.freed.wait()
         while not self._bucket.take(kind.units, self._clock()):
-            await trio.sleep(self._bucket.missing(kind.units, self._clock()))
+            # Not by less than a tick: what rounding leaves would be waited for again and again.
+            await trio.sleep(max(TICK, self._bucket.missing(kind.units, self._clock())))
         queue.used += 1
 
     def leave(self, kind: Kind, status: int, size: int) -> None:
