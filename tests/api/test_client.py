@@ -266,3 +266,43 @@ def test_a_client_that_waits_can_be_closed(client: ApiClient, api: LiveApi) -> N
     client.close()
     thread.join(10)
     assert not thread.is_alive() and failed
+
+
+def test_more_than_the_share_of_a_member_is_waited_for(
+    tmp_path: Path, ca: pki.Authority, api: LiveApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.limits.BURST", 8.0)
+    monkeypatch.setattr("sentinel.limits.RATE", 8.0)
+    monkeypatch.setattr("sentinel.limits.HOLD", 0.01)
+    told: list[str] = []
+    identity = pki.identity(tmp_path, Role.SWCI, ca)
+    client = ApiClient(identity, [("127.0.0.1", api.port)], learn=False, on_wait=told.append)
+    for _ in range(4):  # 4 units each
+        assert client.version()["protocol"] == 1
+    assert told and "more than 8 units a second" in told[0]
+    assert api.limits.by_member() == {identity.common_name: 1}
+    client.close()
+
+
+def test_a_full_mempool_is_waited_for(client: ApiClient, api: LiveApi) -> None:
+    real = api.ledger.submit
+    refusals = [RemoteError("SW3007", "256 transactions of this sender wait already")]
+
+    async def submit(tx: bytes):
+        if refusals:
+            raise refusals.pop()
+        return await real(tx)
+
+    api.ledger.submit = submit
+    assert create(client, "t").ok
+    assert api.limits.refused()["SWCI-1", "mempool"] == 1
+
+
+def test_without_patience_the_limit_is_the_error(client: ApiClient, api: LiveApi) -> None:
+    async def submit(tx: bytes):
+        raise RemoteError("SW3007", "256 transactions of this sender wait already")
+
+    api.ledger.submit = submit
+    with pytest.raises(RemoteError, match="256 transactions") as caught:
+        create(client, "t", patience=0.1)
+    assert caught.value.code == "SW5009"
