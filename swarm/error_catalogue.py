@@ -150,6 +150,10 @@ CATALOGUE: dict[str, Entry] = {
         "the data directory belongs to another network node",
         "give this node its own SWARM_DATA_DIR, or the key that the directory was made with",
     ),
+    "SW3017": Entry(
+        "a network node has signed what it does not remember",
+        "nothing after restoring a backup: it votes again soon; else look for its key in use twice",
+    ),
     "SW3030": Entry(
         "the network was recovered without this node's agreement",
         "ask its operators; then accept the recovery with swarm ledger accept on the stopped node's "

@@ -18,6 +18,7 @@ that before it signs (`Resume.unconfirmed`).
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import sqlite3
@@ -135,11 +136,14 @@ class Store:
         SW3016 another node's.
         """
         torn, logged = _look_at_log(path)
+        if torn:
+            # Before SQLite sees it, which would drop the frames for good.
+            if _in_use(path):
+                raise LocalError("SW3015", f"{path} is open in another process")
+            raise _damage(path, torn)
         db = _connect(path)
         try:
             with _disk(path, damaged=True):
-                if torn:
-                    raise _damage(path, torn)
                 _check_pages(path, db)
                 kept = dict(db.execute("SELECT key, value FROM meta"))
                 if kept.get("version") != VERSION:
@@ -487,6 +491,19 @@ def _tables(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
+def _in_use(path: Path) -> bool:
+    """Whether another process holds SQLite's lock (its SHARED range), without opening a database.
+
+    Only before this process has opened it: closing the file gives up all locks on it.
+    """
+    with path.open("rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
+        except OSError:
+            return True
+    return False
+
+
 def _check_pages(path: Path, db: sqlite3.Connection) -> None:
     """Every page is part of exactly one thing. Otherwise a write could destroy a block."""
     (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -527,6 +544,8 @@ def _disk(path: Path, *, damaged: bool = False) -> Iterator[None]:
         if not damaged:
             raise
         raise _damage(path, error.cause) from error
+    except UnicodeDecodeError as error:
+        raise _damage(path, "a name in it is no text") from error
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         if not damaged:
             raise

@@ -374,6 +374,8 @@ class Core(Algorithm):
             self.vote_from = None
             self.memory = Memory(confirmed=True, lost=True)
             self.amnesia = Amnesia()
+            cause = f"this node's key has signed what it does not remember, at height {height}"
+            self._out.append(fx.Blame(self.config.uid, RemoteError("SW3017", cause)))
             self._ask()
 
     def _fetch(self) -> None:
