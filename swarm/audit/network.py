@@ -165,7 +165,9 @@ class Anchoring:
             due = height if once else height - height % self._every
             if due > self._done:
                 self._write(remote, chain, due)
-            if once:
+            elif once and due:
+                log.info("there is no newer block to anchor")
+            if once and due:  # an empty ledger will have its first block soon
                 return
             ended.wait(LOOK_SECONDS)
 

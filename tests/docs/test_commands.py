@@ -19,6 +19,7 @@ ELSEWHERE = {"make install", "make install image", "make demo", "make demo RUNTI
 # Pages whose commands are run below.
 RUN_HERE = {
     "docs/tutorial.md",
+    "docs/how-to/ethereum.md",
     "docs/how-to/certificates.md",
     "docs/how-to/your-own-model.md",
     "docs/how-to/members.md",

@@ -172,6 +172,15 @@ def test_networks_without_base_fee_or_price() -> None:
         client = Client([proxy.url], 1, seconds=2.0)
         quote = client.run(lambda point: client.quote(point, point.newest()))
         assert quote == Fee(21, 1)
+    free = {**BLOCK, "baseFeePerGas": "0x0"}
+    answers = {
+        "eth_getBlockByNumber": free,
+        "eth_gasPrice": "0x0",
+        "eth_maxPriorityFeePerGas": "0x9",
+    }
+    with Proxy(answer=scripted(answers)) as proxy:
+        client = Client([proxy.url], 1, seconds=2.0)
+        assert client.run(lambda point: client.quote(point, point.newest())) == Fee(0, 0)
 
 
 @pytest.mark.parametrize(

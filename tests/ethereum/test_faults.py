@@ -15,7 +15,7 @@ from swarm.ledger.ethereum import contract, deploy
 from swarm.ledger.ethereum.account import Account
 from swarm.ledger.ethereum.client import Client
 from swarm.ledger.ethereum.sender import Fee
-from tests.ethereum.anvil import ACCOUNTS, CHAIN_ID, Anvil
+from tests.ethereum.anvil import ACCOUNTS, CHAIN_ID, Anvil, obtain
 from tests.ethereum.net import EthereumSwarm, run
 from tests.ethereum.proxy import Proxy
 
@@ -85,8 +85,6 @@ def test_a_final_block_that_changes_stops_the_node(tmp_path: Path, own_node: Anv
 
 
 def test_a_network_node_restarts(tmp_path: Path) -> None:
-    from tests.ethereum.anvil import obtain
-
     obtain()
     with Anvil(state=tmp_path / "chain.json") as node:
 
@@ -298,6 +296,19 @@ def test_an_account_without_funds_waits_and_says_so(tmp_path: Path, own_node: An
         assert site.replica.waiting() == ""
 
     run(tmp_path, node, test)
+
+
+def test_a_network_where_gas_is_free_needs_no_funds(tmp_path: Path) -> None:
+    obtain()
+    free = ("--block-base-fee-per-gas", "0", "--gas-price", "0", "--disable-min-priority-fee")
+    with Anvil(options=free) as node:
+        node.rpc("anvil_setBalance", ACCOUNTS[0].address, "0x0")
+
+        async def test(swarm: EthereumSwarm) -> None:
+            (site,) = await swarm.grow(1)
+            await site.task()
+
+        run(tmp_path, node, test)
 
 
 def test_an_account_that_was_removed_waits_until_it_is_registered(

@@ -221,8 +221,10 @@ class EndPoint:
 
     def price(self, head: Head) -> int:
         """What the network asks for gas: the price, or the tip where there is a base fee."""
-        if head.base_fee is None:
-            return _number(self.read("eth_gasPrice"), "gas price")
+        if not head.base_fee:
+            price = _number(self.read("eth_gasPrice"), "gas price")
+            if head.base_fee is None or not price:
+                return price  # where gas is free, nodes suggest a tip all the same
         try:
             return _number(self.ask("eth_maxPriorityFeePerGas"), "tip")
         except Refusal:  # not part of the standard
