@@ -48,10 +48,10 @@ async def founding_order(settings: Settings) -> EthereumOrder | None:
 
     order = await in_thread(look)
     log.info(
-        "network %d orders by the contract %s; an entry is final in the %s block that has it",
+        "network %d orders by the contract %s; confirmations until an entry is final: %d",
         order.chain_id,
         order.contract,
-        "first" if order.confirmations == 1 else f"{order.confirmations}th block from the one",
+        order.confirmations,
     )
     return order
 
