@@ -50,7 +50,7 @@ class Ledger(Protocol):
         """It is one no longer."""
 
     def evict(self, uid: str) -> list[bytes]:
-        """Others put it out."""
+        """Others put it out: the votes that it takes, if nobody else joins."""
 
 
 # ---------------------------------------------------------------------- the double
@@ -135,24 +135,24 @@ class KvLedger:
 
 
 @lru_cache(maxsize=1)
-def _members() -> tuple[tuple[Identity, ...], Identity]:
-    """Identities of nodes and of an operator; made once, as that takes longer than a seed."""
+def _members() -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
+    """Nodes of two organisations and an operator of each; made once, as that takes seconds."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        ca = pki.authority(directory)
+        cas = [pki.authority(directory, index) for index in (1, 2)]
         nodes = [
-            pki.identity(directory / str(number), Role.SN, ca, name=str(number))
+            pki.identity(directory / str(number), Role.SN, cas[number % 2], name=str(number))
             for number in range(7 + OUTSIDERS)
         ]
-        operator = pki.identity(directory / "operator", Role.SWCI, ca)
-    return tuple(sorted(nodes, key=lambda node: node_uid(node.fingerprint))), operator
+        operators = tuple(pki.identity(directory / "operators", Role.SWCI, ca) for ca in cas)
+    return tuple(sorted(nodes, key=lambda node: node_uid(node.fingerprint))), operators
 
 
 class RealLedger:
     """The product's state machine and transactions, with real certificates."""
 
     def __init__(self, count: int, model: str) -> None:
-        nodes, self._operator = _members()
+        nodes, self._operators = _members()
         self._nodes = {node_uid(node.fingerprint): node for node in nodes}
         self._uids = list(self._nodes)
         self.validators = self._uids[:count]
@@ -161,7 +161,7 @@ class RealLedger:
         genesis = Genesis(
             "simulated",
             model,
-            {founder.organisation: founder.trust.ca_ders[founder.organisation]},
+            dict(founder.trust.ca_ders),
             Founder(
                 uid=self.validators[0],
                 fingerprint=founder.fingerprint,
@@ -207,7 +207,7 @@ class RealLedger:
             ("task.append", {"task": name, "index": 1, "lines": [str(number)]}),
             ("runner.create", {"name": f"r-{number // 3}"}),
         )[number % 3]
-        return self._sign(self._operator, number, op, dict(args))
+        return self._sign(self._operators[0], number, op, dict(args))
 
     def join(self, uid: str) -> bytes:
         return self._sign(
@@ -225,7 +225,7 @@ class RealLedger:
         return self._sign(self._nodes[uid], 900, "node.leave", {"uid": uid})
 
     def evict(self, uid: str) -> list[bytes]:
-        return [self.leave(uid)]
+        return [self._sign(one, 901, "node.evict", {"uid": uid}) for one in self._operators]
 
 
 @lru_cache

@@ -169,13 +169,13 @@ class World:
         for number in range(p.joins):
             self.after(rng.uniform(0, heal), self._join, number)
         voters = [uid for uid in self.ledger.validators if uid not in self.suspects]
-        if p.leaves and p.validators > 1:
-            self.request(rng.uniform(0, heal), self.ledger.leave(voters[-1]))
+        # A liar is put out first: that is what evicting is for.
+        target = min(self.liars, default=voters[0])
         if p.evictions and p.validators > 1:
-            # A liar first: that is what evicting is for.
-            target = min(self.liars, default=voters[0])
             for tx in self.ledger.evict(target):
                 self.request(rng.uniform(0, heal), tx)
+        if p.leaves and p.validators > 1 and voters[-1] != target:  # whose word is taken no more
+            self.request(rng.uniform(0, heal), self.ledger.leave(voters[-1]))
 
     # ------------------------------------------------------------------ things that happen
 
