@@ -13,7 +13,9 @@ import json
 import re
 import shutil
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,13 +67,21 @@ def digest_of(layout: Layout, arrays: list[Array]) -> bytes:
     return blocks.root(blocks.leaves(view, blocks.block_size(len(view))))
 
 
+# What numpy, h5py and zipfile raise for damaged or hostile files (a RuntimeError is also what a
+# password, an unknown compression or too deep a nesting make).
+_FAULTS = (
+    OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError,
+    OverflowError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def read_npz(path: Path) -> list[Array]:
     """Arrays of `numpy.savez(path, *model.get_weights())`. Raises LocalError SW3205."""
     try:
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files, key=_natural)
             return [file[name] for name in names]
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _FAULTS as error:
         raise LocalError(UNREADABLE, f"{path}: {error}") from None
 
 
@@ -95,10 +105,7 @@ def read_keras(path: Path) -> list[Array]:
                 shutil.copyfileobj(weights, copy)
             with h5py.File(copy, "r") as file:
                 return [np.array(dataset) for dataset in _weights(config, file)]
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError,
-        zipfile.BadZipFile, NotImplementedError,
-    ) as error:  # fmt: skip
+    except _FAULTS as error:
         raise LocalError(UNREADABLE, f"{path}: {error}") from None
 
 
