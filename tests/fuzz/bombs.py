@@ -67,6 +67,10 @@ def _tensors(text: bytes) -> bytes:
     return b"SWRMTNSR" + (1).to_bytes(4, "little") + len(text).to_bytes(4, "little") + text
 
 
+def _npy(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 BOMBS: Mapping[str, Sequence[bytes]] = {
     **dict.fromkeys(
         ("codec", "transaction", "body", "header", "block", "certificate", "message", "statement",
@@ -103,6 +107,19 @@ BOMBS: Mapping[str, Sequence[bytes]] = {
     **dict.fromkeys(("task", "profile"), YAML),
     "task-body": [bytes([n % 4]) + one for n, one in enumerate(YAML)],
     "command": [b"a " * 8000, b"x" * 16_000, b"LIST " * 3000, b"\x00" * 16_000, b"\n" * 9000],
+    "record-file": JSON,
+    "export": [
+        b"swarm-export-1\n" + size + one for one in CBOR for size in (b"\xff" * 4, b"\0\0\xff\0")
+    ],
+    "weights": [
+        _npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999,)}"),
+        _npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + b"cos\nsystem\n",
+        _npy(b"(" * 118),
+        _npy(b"{" * 9000),
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+        b"PK\x05\x06" + b"\xff" * 18,
+    ],
+    "appended": [join([b"\xff" * 32] * 4)],
     "pem": [b"-----BEGIN CERTIFICATE-----\n" * 40_000, b"-----BEGIN X509 CRL-----\n" * 1000],
     "chain": [join([b"\x30" * 60_000] * 3), join([b"\x30\x84\xff\xff\xff\xff"] * 5)],
     "x509": [b"\x30\x80" * 8000, b"\x30" * 16_000],

@@ -62,6 +62,7 @@ class KV:
 
     def _parse(self, tx: bytes) -> tuple[str, bytes, int, str, str, str]:
         outer = codec.decode(tx, limit=1 << 16, what="kv")
+        codec.require(type(outer) is list, "not a transaction")
         body, signature = codec.fields(["", *outer], "", (bytes, bytes), "kv")
         value = codec.decode(body, limit=1 << 16, what="kv")
         kinds = (str, bytes, int, str, str, str)
