@@ -101,6 +101,9 @@ class Table(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         return self._buckets[bucket_of(key)].entries[key].record
 
+    def __contains__(self, key: object) -> bool:
+        return type(key) is str and key in self._buckets[bucket_of(key)].entries
+
     def __len__(self) -> int:
         return self._size
 
@@ -153,6 +156,8 @@ class Table(Mapping[str, Record]):
 
     def difference(self, before: Table | None) -> Iterator[tuple[str, Record | None]]:
         """Yield what differs from `before`, None for a deleted record; everything for None."""
+        if before is self:
+            return
         old_buckets = before._buckets if before is not None else (_EMPTY,) * BUCKETS
         for new, old in zip(self._buckets, old_buckets, strict=True):
             if new is old:
