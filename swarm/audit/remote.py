@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from swarm.api.models import Endpoint
@@ -17,6 +18,7 @@ from swarm.ledger.genesis import Genesis
 from swarm.ledger.recovery import Name
 
 TIMEOUT = 30.0  # seconds for one answer
+PATIENCE = 20  # times that a busy node is asked
 
 
 class Remote:
@@ -26,14 +28,21 @@ class Remote:
     not a network node that we trust, SW5004 a strange answer.
     """
 
-    def __init__(self, identity: Identity, host: str, port: int) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        host: str,
+        port: int,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._pause = pause
         self._transport = Transport(identity, Endpoint(host, port), TIMEOUT)
         try:
             first = self._ask(0)
             try:
                 self.genesis = Genesis.decode(_bytes(first["genesis"]))
                 self.recoveries = tuple(Name.parse(str(name)) for name in first["recoveries"])
-                self._height = int(first["height"])
+                self._height = _height(first)
             except (KeyError, TypeError, ValueError, binascii.Error) as fault:
                 raise RemoteError("SW5004", f"malformed answer about blocks ({fault!r})") from fault
         except BaseException:
@@ -49,7 +58,7 @@ class Remote:
     def refresh(self) -> int:
         """Ask how many blocks there are by now; `pairs` goes up to there."""
         try:
-            self._height = int(self._ask(self._height)["height"])
+            self._height = _height(self._ask(self._height))
         except (KeyError, TypeError, ValueError) as fault:
             raise RemoteError("SW5004", f"malformed answer about blocks ({fault!r})") from fault
         return self._height
@@ -71,13 +80,24 @@ class Remote:
             height += len(batch)
 
     def _ask(self, after: int) -> dict[str, Any]:
-        answer = self._transport.exchange("GET", f"/v1/blocks?after={after}")
+        for _ in range(PATIENCE):
+            answer = self._transport.exchange("GET", f"/v1/blocks?after={after}")
+            if answer.status not in (429, 503):
+                break
+            # Members have a share of the node's time each, and a long ledger takes more of it.
+            self._pause(max(1.0, answer.retry_after))
         if answer.status != 200:
             why = answer.text or f"status {answer.status}"
             raise RemoteError("SW5006" if code_of(answer) else "SW5004", why)
         if not isinstance(answer.value, dict):
             raise RemoteError("SW5004", "the answer about blocks is no object")
         return answer.value
+
+
+def _height(answer: dict[str, Any]) -> int:
+    if type(answer["height"]) is not int:
+        raise TypeError("a height that is no number")
+    return answer["height"]
 
 
 def _bytes(text: Any) -> bytes:
