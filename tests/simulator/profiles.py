@@ -155,7 +155,7 @@ def random_profile(rng: random.Random, sizes: Sequence[int] = ()) -> Profile:
     n = rng.choice(sizes or extent.sizes)
     model = rng.choice(("byzantine", "byzantine", "crash"))
     spare = tolerated(n, model)
-    lying = model == "byzantine" and spare and rng.random() < 0.5
+    lying = model == "byzantine" and spare and rng.random() < 0.6
     liars = rng.randint(1, spare) if lying else 0
     spare -= liars
     forgetful = int(model == "byzantine" and spare > 0 and rng.random() < 0.3)
@@ -171,10 +171,10 @@ def random_profile(rng: random.Random, sizes: Sequence[int] = ()) -> Profile:
         loss=rng.choice((0.0, 0.0, 0.05, 0.2)),
         duplicate=rng.choice((0.0, 0.02, 0.1)),
         reorder=rng.random() < 0.7,
-        delay=rng.choice((0.01, 0.1, 0.1, 0.6)),
+        delay=rng.choice((0.01, 0.1, 0.1, 0.1, 0.6)),
         tail=rng.choice((0.0, 0.0, 0.02)),
-        partitions=rng.choice((0, 0, 1, 2)),
-        one_way=rng.choice((0, 0, 1, 2)),
+        partitions=rng.choice((0, 0, 0, 1, 2)),
+        one_way=rng.choice((0, 0, 0, 1, 2)),
         deaf=rng.choice((0.0, 0.0, 0.3)),
         skew=rng.random() < 0.3,
         drift=rng.choice((0.0, 0.0, 0.05, 0.3)),
@@ -183,7 +183,7 @@ def random_profile(rng: random.Random, sizes: Sequence[int] = ()) -> Profile:
         torn=rng.random() < 0.5,
         forgetful=forgetful,
         lost_disks=lost,
-        joins=rng.choice((0, 0, 0, 1, 2)),
+        joins=rng.choice((0, 0, 0, 0, 1, 2)),
         leaves=int(stable and rng.random() < 0.25),
         evictions=int((stable or bool(liars)) and rng.random() < 0.2),
         liars=liars,
