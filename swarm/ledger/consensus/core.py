@@ -279,7 +279,7 @@ class Core(Algorithm):
             if wrong:
                 self._halt("SW3013", f"block {block.height} is certified, but {wrong}")
                 return
-            if self.config.uid in dict(certificate.signatures):
+            if not agreed and self.config.uid in dict(certificate.signatures):
                 self._recall(PRECOMMIT, block.height, certificate.round, block.id)
             self._commit(block, certificate)
             self._elsewhere.clear()
