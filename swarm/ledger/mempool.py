@@ -24,7 +24,7 @@ MAX_ALL_BYTES = 32 << 20
 MAX_SENDER_BYTES = 4 << 20
 # Transactions of one sender in a block. A block of 100 takes about as long as six small ones.
 ALONE = 100  # while nobody else is active
-TOGETHER = 32  # divided by those that are,
+TOGETHER = 24  # divided by those that are,
 LEAST = 8  # but not below this: where blocks take long, as between continents, they may be larger
 ACTIVE = 10  # blocks for which a sender counts as active after its last transaction
 
