@@ -57,7 +57,8 @@ PROMISED_SECONDS, PROMISE = 0.15, 60  # between two looks whether one was grante
 WRITE = 64  # blocks that share one write
 IDLE_BLOCKS = 1000  # of the network without entries, before the position is written anyway
 AUDIT_SLICE = 100
-MAX_SPONSORED = 1000  # accounts that a peer may ask us for
+SPONSOR_SECONDS = 60.0  # between two registrations for one member, as each costs gas
+MAX_SPONSORED = 1000
 
 
 class _Waiter:
@@ -108,7 +109,8 @@ class EthereumOrderer:
         self._committed = trio.Event()
         self._look_now = trio.Event()
         self._send_now = trio.Event()
-        self._sponsored: set[str] = set()
+        self._sponsored: dict[str, float] = {}  # fingerprint: when we sent its registration
+        self._asked = 0
         self._standing_at = -STANDING_SECONDS
         self._counts = (0, 0)
         self._quote: Fee | None = None
@@ -434,7 +436,7 @@ class EthereumOrderer:
             receipt = await _thread(self._client.run, lambda point, one=tx_hash: point.receipt(one))
             if receipt is not None:
                 self._sender.receipt(flight.nonce, receipt.block, receipt.ok, now)
-                if not receipt.ok:
+                if not receipt.ok and flight.job.ids:
                     self._situation.refusal = "the contract refuses what this account sends"
                     self._situation.registered = False  # until it was looked at again
                     self._situation.look.set()
@@ -499,9 +501,8 @@ class EthereumOrderer:
                     await look.wait()
                     pause, promised = ASK_FIRST, 0
                     continue
-                if not promised:
-                    answers = await self._mesh.call_all(ADMIT, self._account.address)
-                    promised = PROMISE if True in answers.values() else 0
+                if not promised and await self._ask_a_member():
+                    promised = PROMISE
             except RemoteError as error:
                 self._situation.network = error.cause
             # A promise is kept within a block or two; without one, ask when a peer comes.
@@ -511,6 +512,22 @@ class EthereumOrderer:
                 promised -= 1
             else:
                 pause = min(2 * pause, ASK_MOST)
+
+    async def _ask_a_member(self) -> bool:
+        """Ask the peers, one after the other, to register our account; whether one promises it.
+
+        One is enough, as each request costs gas; another one each time, as one may fail to do it.
+        """
+        peers = sorted(self._mesh.peers(), key=lambda peer: peer.uid)
+        self._asked += 1
+        for number in range(len(peers)):
+            peer = peers[(self._asked + number) % len(peers)]
+            try:
+                if await self._mesh.call(peer.peer_id, ADMIT, self._account.address) is True:
+                    return True
+            except RemoteError as error:
+                log.info("%s does not register our account: %s", peer.common_name, error)
+        return False
 
     def _on_peer(self, _peer: PeerInfo, up: bool, _why: str) -> None:
         if up and not self._situation.registered:
@@ -534,14 +551,16 @@ class EthereumOrderer:
         if account not in (contract.NOBODY, address.lower()):
             why = f"your key has the account {account} already; the administrator can replace it"
             raise RemoteError("SW3106", why)
-        if account == contract.NOBODY and len(self._sponsored) < MAX_SPONSORED:
-            key = f"{address.lower()} {peer.fingerprint}"
-            if key not in self._sponsored:
-                log.info("registering account %s of %s", address, peer.common_name)
-                self._sponsored.add(key)
-                data = contract.call("register(address,bytes32)", who, fingerprint)
-                self._sender.add(Job((), data, contract.gas_limit(len(data))))
-                self._send_now.set()
+        now = trio.current_time()
+        last = self._sponsored.get(peer.fingerprint, -SPONSOR_SECONDS)
+        if account == contract.NOBODY and now - last >= SPONSOR_SECONDS:
+            log.info("registering account %s of %s", address, peer.common_name)
+            if len(self._sponsored) >= MAX_SPONSORED:
+                self._sponsored.clear()
+            self._sponsored[peer.fingerprint] = now
+            data = contract.call("register(address,bytes32)", who, fingerprint)
+            self._sender.add(Job((), data, contract.gas_limit(len(data))))
+            self._send_now.set()
         return True
 
     def _on_cast(self, peer: PeerInfo, number: Any) -> None:

@@ -274,7 +274,9 @@ class Sender:
             flight.block = block
             return
         self._forget(flight)
-        self.problem, self._resume = REFUSED, now + PAUSE
+        # What somebody else has done meanwhile, such as registering a member, need not be done.
+        if flight.job.ids:
+            self.problem, self._resume = REFUSED, now + PAUSE
 
     def no_receipt(self, nonce: int, now: float) -> None:
         """None of the flight's transactions was executed, and its nonce is used."""
