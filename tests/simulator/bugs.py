@@ -182,10 +182,14 @@ class LogAfterSend(Core):
 
 
 class VotesWithEmptyStore(Core):
-    """A lost disk does not keep a node from voting."""
+    """A lost disk does not keep a node from voting, nor does its own signature that it forgot."""
 
     def __init__(self, config: Config, app: Application, resume: Resume) -> None:
-        super().__init__(config, app, replace(resume, vote_from=resume.vote_from or (0, 0)))
+        vote_from = resume.vote_from or (0, 0)
+        super().__init__(config, app, replace(resume, vote_from=vote_from, unconfirmed=False))
+
+    def _recall(self, kind: int, height: int, round_: int, value: bytes) -> None:
+        return
 
 
 # ---------------------------------------------------------------------- certificates
