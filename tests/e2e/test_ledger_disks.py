@@ -57,8 +57,9 @@ def data(sn: Daemon) -> Path:
 
 
 def ledger(sn: Daemon) -> dict[str, bytes]:
-    """Genesis and ledger with its log, byte by byte."""
-    return {p.name: p.read_bytes() for p in data(sn).iterdir() if p.name[0] in "gl"}
+    """Genesis and ledger with its log, byte by byte. SQLite may leave an empty log behind."""
+    found = {p.name: p.read_bytes() for p in data(sn).iterdir() if p.name[0] in "gl"}
+    return {name: content for name, content in found.items() if content}
 
 
 def create(client: ApiClient, name: str) -> None:

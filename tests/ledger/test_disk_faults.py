@@ -183,10 +183,11 @@ def test_a_missing_log_is_refused(whole: Path) -> None:
     copy = copied(whole)
     wal.path_of(copy).unlink()
     before = files(copy.parent)
-    with pytest.raises(LocalError, match=r"write-ahead log.* is missing") as caught:
-        opened(copy)
-    assert caught.value.code == "SW3011"
-    assert files(copy.parent) == before
+    for _ in range(2):
+        with pytest.raises(LocalError, match=r"write-ahead log.* is missing") as caught:
+            opened(copy)
+        assert caught.value.code == "SW3011"
+        assert files(copy.parent) == before
 
 
 def test_another_nodes_ledger_is_refused_and_stays_as_it_is(whole: Path) -> None:
