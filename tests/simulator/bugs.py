@@ -13,7 +13,7 @@ from typing import Any
 
 from swarm.errors import RemoteError
 from swarm.ledger.application import Application
-from swarm.ledger.block import NIL, PRECOMMIT, PREVOTE, Block, Certificate, vote_bytes
+from swarm.ledger.block import NIL, PRECOMMIT, Block, Certificate, vote_bytes
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Config, Core, Lock, Resume
@@ -53,19 +53,6 @@ class WrongUnlock(Core):
             return super()._line_28()
         finally:
             self._lock = kept
-
-
-class NeverUnlocks(Core):
-    """No later quorum of prevotes undoes a lock: nodes locked apart stay so."""
-
-    def _line_28(self) -> bool:
-        proposals = self._tally.proposals.get(self._round, [])
-        if self.step == 0 and proposals and proposals[0].valid_round >= 0:
-            lock = self._lock
-            if lock.locked_round >= 0 and lock.locked_id != proposals[0].block.id:
-                self._vote(PREVOTE, NIL)
-                return True
-        return super()._line_28()
 
 
 class NeverAgain(Core):

@@ -7,15 +7,16 @@
   checksum in each frame, each over all before it; opening takes the log up to the last transaction
   that is whole. The step is there or absent, and nothing of it was sent in either case.
 - *Lost confirmation* (`lose_steps`): the disk said that a step was durable, and after a loss of
-  power it is gone. What is left is an earlier state, whole in itself: a prefix of the steps. The
-  node cannot know this. It goes on from the earlier state, with `vote_from` as it was, may sign
-  another value where it signed one before, and so counts among the `f` that may lie: nothing more
-  is promised of such a node, and nothing less of all others. Under the rule for crashes only, where
-  `f` is 0, safety needs disks that keep what they confirm.
+  power it is gone. What is left is an earlier state, whole in itself: a prefix of the steps, with
+  `vote_from` as it was. The node asks the others what they hold of its votes before it signs again
+  (`memory.py`), and they stop it nearly always; but what reached none of those who answer, nobody
+  remembers. So such a node counts among the `f` that may lie: nothing more is promised of it, and
+  nothing less of all others, and it never commits what they do not. Under the rule for crashes
+  only, where `f` is 0, safety needs disks that keep what they confirm.
 - *Lost disk*: everything is gone, or `Store.open` found damage and the operator put the directory
   aside. The node knows it: `vote_from` is not there, and `amnesia.py` decides when it may vote.
 
-`test_real_store.py` does the first two to SQLite's own files.
+`test_real_store.py` compares this disk with the product's store, on SQLite's own files.
 """
 
 from __future__ import annotations

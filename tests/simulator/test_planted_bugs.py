@@ -57,6 +57,7 @@ def first_failure(profile: str, seeds: range, core: type[Core] = Core, **options
         (bugs.FlatTimeouts, "ladder", range(17, 21), "no progress"),
         (bugs.LocalTime, RANDOM, range(4), "different state|no progress"),
         (bugs.NoRepair, "storm", range(4), "no progress"),
+        (bugs.AsksNobodyAhead, "churn", range(2), "no progress"),
     ],
 )
 def test_a_planted_bug_of_the_core_is_found(
