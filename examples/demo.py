@@ -265,7 +265,8 @@ def results(hosts: list[Host], observer: Observer) -> Table:
             [
                 f"{result['accuracy']:.4f}",
                 str(len(observer.history)),
-                f"{merge:.2f} s",
+                # An Ethereum network's blocks count whole seconds; the program has measured, too.
+                f"{merge or result['median_merge_seconds']:.2f} s",
                 os.path.relpath(host.user / result["model"]),
                 result["weights_sha256"][:16],
                 proven(host, host.user / result["model"]),
