@@ -47,6 +47,7 @@ class Position(NamedTuple):
     def decode(cls, data: bytes) -> Position:
         """The inverse. Raises RemoteError SW3001."""
         value = codec.decode(data, limit=256, what="position in the network")
+        codec.require(type(value) is list, "position is not a list")
         parts = codec.fields(["", *value], "", (int, bytes, int, bytes), "position")
         return cls(*parts)
 
