@@ -312,8 +312,13 @@ def test_line_36_needs_the_proposal(paper: Paper) -> None:
 
 
 def test_line_36_not_before_step_prevote(paper: Paper) -> None:
-    paper.prevotes([paper.a, paper.b, paper.c], 0, paper.v.id)
-    assert paper.core.step == PROPOSE and paper.lock() == (-1, NIL)
+    paper.to_round(1)
+    paper.proposal(paper.b, 1, paper.v, 0)  # whose quorum of round 0 is not here
+    effects = paper.prevotes([paper.a, paper.b, paper.c], 1, paper.v.id)
+    assert paper.core.step == PROPOSE and paper.lock() == (-1, NIL) and not votes(effects)
+    effects = paper.timeout("propose", 1)
+    assert votes(effects) == [(PREVOTE, 1, NIL), (PRECOMMIT, 1, paper.v.id)]
+    assert paper.lock() == (1, paper.v.id)
 
 
 def test_line_36_prevotes_of_another_round_do_not_count(paper: Paper) -> None:

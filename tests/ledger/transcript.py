@@ -9,6 +9,7 @@ between neighbours, but for what `> tick` brings about.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -51,11 +52,11 @@ class Disk:
             self.signed, self.lock = [], Lock()
 
     def resume(self) -> Resume:
-        signed, last = tuple(self.signed), self.last
-        if last is None:
-            return Resume(CHAIN, "", 0, signed, self.lock, self.vote_from)
-        header = last.header
-        return Resume(last.id, header.proposer, header.time_ms, signed, self.lock, self.vote_from)
+        parts = (tuple(self.signed), self.lock, self.vote_from, self.vote_from is not None)
+        if self.last is None:
+            return Resume(CHAIN, "", 0, *parts)
+        header = self.last.header
+        return Resume(self.last.id, header.proposer, header.time_ms, *parts)
 
 
 class Session:
@@ -66,6 +67,7 @@ class Session:
         self.blocks: dict[str, Block] = {}
         self.said: set[tuple[str, bytes]] = set()
         self.away: set[str] = set()
+        self.copies: dict[str, Disk] = {}
         self.losses: list[Callable[[str, str, msg.Message], bool]] = []
         self.out: list[str] = []
 
@@ -145,9 +147,15 @@ class Session:
         gone = self.away
         self.wire.waiting = [w for w in self.wire.waiting if not {w[0], w[1]} & gone]
 
+    def do_save(self, uid: str) -> None:
+        """Somebody makes a copy of a node's disk."""
+        self.copies[uid] = copy.deepcopy(self.disks[uid])
+
     def do_up(self, uid: str, what: str = "") -> None:
-        """A node starts again: with what it had stored, or with an `empty` disk, or `new`."""
-        if what:
+        """A node starts again: with its disk, an `empty` one, the `old` copy of it, or as `new`."""
+        if what == "old":
+            self.disks[uid] = self.copies[uid]
+        elif what:
             self.disks[uid] = Disk(self.wire.genesis, None)
         self.away.discard(uid)
         disk = self.disks[uid]
@@ -269,9 +277,10 @@ class Session:
             text = f"proposes {self.name(message.block)}"
             if message.valid_round >= 0:
                 text += f" with its quorum of round {message.valid_round}"
-        if message.voter != uid:
+        known = (uid, message.encoded) in self.said
+        if message.voter != uid or (known and effect.to):
             return [f"passes on to {effect.to} what it has"]
-        if (uid, message.encoded) in self.said:
+        if known:
             return ["repeats what it has signed"]
         self.said.add((uid, message.encoded))
         return [text]
