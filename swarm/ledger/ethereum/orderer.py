@@ -114,7 +114,7 @@ class EthereumOrderer:
         self._standing_at = -STANDING_SECONDS
         self._counts = (0, 0)
         self._quote: Fee | None = None
-        self._last_sent = -HURRIES
+        self._last_sent = self._hinted = -HURRIES
         self._situation = Situation(account.address, self._order.contract)
         self._failure: LocalError | None = None
         self._stop = trio.CancelScope()
@@ -292,10 +292,9 @@ class EthereumOrderer:
 
     def _pause(self) -> float:
         """Seconds until the next look at the network."""
-        if not self._sender.busy:
-            return IDLE_SECONDS
-        young = trio.current_time() - self._last_sent < HURRIES
-        return HURRY_SECONDS if young else BUSY_SECONDS
+        if trio.current_time() - max(self._last_sent, self._hinted) < HURRIES:
+            return HURRY_SECONDS
+        return BUSY_SECONDS if self._sender.busy else IDLE_SECONDS
 
     def _read(self, point: EndPoint) -> Page | None:
         """In a worker thread: ask for the next page, if there is one."""
@@ -566,7 +565,10 @@ class EthereumOrderer:
     def _on_cast(self, peer: PeerInfo, number: Any) -> None:
         """A peer has seen something in that block; look, unless we have read it already."""
         if type(number) is int and number > self._follower.position.number:
-            self._look_now.set()
+            now = trio.current_time()
+            if now - self._hinted >= HURRY_SECONDS:  # however often it says so
+                self._look_now.set()
+            self._hinted = now
 
 
 def _after(block: ChainBlock) -> Position:
