@@ -15,8 +15,8 @@ from swarm.bucket import Bucket
 
 MAX_MESSAGES = 2000  # that wait, of one neighbour
 MAX_BYTES = 16 << 20
-# A node sends some 10 messages for a block, and one for the transactions of each of its steps: a few
-# hundred a second under full load.
+# A node sends some 10 messages for a block, and one for the transactions of each of its steps: a
+# few hundred a second under full load.
 RATE, BURST = 2000.0, 4000.0
 FAULT_RATE, FAULT_BURST = 2.0, 20.0  # wrong messages that are forgiven
 

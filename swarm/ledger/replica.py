@@ -1,10 +1,10 @@
 """The embedded orderer: the consensus core with a disk, a mesh and a clock.
 
 One trio task (`run`) owns the core. Messages, clients' transactions and timers queue up; the task
-takes what is there, lets the core work on it, has the store make all of it durable at once, and only
-then sends, answers clients and tells callbacks. Several messages thus share one write to disk, and
-transactions that come in together share one message to the others and one block: the busier a node
-is, the less it spends on each.
+takes what is there, lets the core work on it, has the store make all of it durable at once, and
+only then sends, answers clients and tells callbacks. Several messages thus share one write to disk,
+and transactions that come in together share one message to the others and one block: the busier a
+node is, the less it spends on each.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ recognisable for as long as it could be included, and forgettable afterwards.
 
 Beside the body travel the sender's certificate chain and the signature, so any member can check a
 transaction long after its sender is gone. Signed is `["swarm-signed-1", hash of the chain, body]`.
-The tag separates it from votes and proposals, which the same keys sign. The chain is covered because
-it says for which organisation and in which role the sender acts, while any CA can issue a
+The tag separates it from votes and proposals, which the same keys sign. The chain is covered
+because it says for which organisation and in which role the sender acts, while any CA can issue a
 certificate for somebody else's public key: without it, one admitted CA could pass another member's
 acts off as those of its own organisation.
 """
