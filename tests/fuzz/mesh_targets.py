@@ -20,7 +20,8 @@ from swarm.identity import Role, verify_chain
 from swarm.identity.chain import key_fingerprint
 from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
-from swarm.merge import blocks, fetch, server, wire
+from swarm.merge import blocks, dial, exchange, fetch, server, wire
+from swarm.merge.mean import segments
 from swarm.mesh import book, codec, frames, keys
 from swarm.mesh.mesh import PROTOCOL_VERSION, Mesh
 from swarm.mesh.port import PeerInfo
@@ -293,6 +294,32 @@ def hellos() -> list[bytes]:
     ]
 
 
+def member(uid: str, weight: int) -> dial.Member:
+    return dial.Member(uid, uid, "host", 1, "fp", weight, DIGEST)
+
+
+def run_exchange(data: bytes) -> None:
+    """What a member of a merge sends to another one."""
+    output = memoryview(bytearray(len(VECTOR)))
+    layout = segments([("float32", 0)], len(VECTOR))
+    buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), output, layout)
+    dialler: Any = None
+    made = exchange.Exchange(
+        exchange.Key("c", 1, 0), "a", [member("a", 1), member("b", 1)], buffers, dialler,
+        lambda result: None,
+    )  # fmt: skip
+    made.serve(wire.Channel(Socket(data)), "b")  # type: ignore[arg-type]
+
+
+def contributions() -> list[bytes]:
+    digests = frame(wire.Kind.DIGESTS, b"".join(LEAVES))
+    mine = frame(wire.Kind.CONTRIB, bytes(4) + VECTOR[:1024])
+    wait = said(wire.Kind.WAIT, **{"for": {"b": 7}})
+    theirs = frame(wire.Kind.REDUCED, bytes(4) + VECTOR[1024:])
+    end = frame(wire.Kind.END, b"")
+    return [digests + mine + theirs + end, digests + wait + theirs + end, digests + end]
+
+
 def run_fetch(data: bytes) -> None:
     """What a holder answers to a learner that fetches a model."""
     target = memoryview(bytearray(len(VECTOR)))
@@ -339,5 +366,6 @@ TARGETS = (
     Target("mesh-book", "the address book's file", run_book, (), books),
     Target("merge-wire", "frames between learners", run_wire, REMOTE, hellos),
     Target("merge-listener", "conversations with a learner", run_listener, REMOTE, hellos),
+    Target("merge-exchange", "a member's part of a merge", run_exchange, REMOTE, contributions),
     Target("merge-fetch", "a model that is fetched", run_fetch, REMOTE, fetched),
 )
