@@ -156,7 +156,7 @@ class RealLedger:
         self._nodes = {node_uid(node.fingerprint): node for node in nodes}
         self._uids = list(self._nodes)
         self.validators = self._uids[:count]
-        self._made: dict[tuple[str, int], bytes] = {}
+        self._made: dict[tuple[str, int, str], bytes] = {}
         founder = self._nodes[self.validators[0]]
         genesis = Genesis(
             "simulated",
@@ -191,7 +191,7 @@ class RealLedger:
         return self._nodes[uid].public_key_der
 
     def _sign(self, identity: Identity, number: int, op: str, args: dict[str, object]) -> bytes:
-        key = (identity.fingerprint, number)
+        key = (identity.fingerprint, number, str(args.get("uid", "")))
         made = self._made.get(key)
         if made is None:
             tx_id = number.to_bytes(16, "big")
