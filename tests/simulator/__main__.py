@@ -1,7 +1,7 @@
 """Run worlds of replicas in which everything goes wrong, and check that nothing comes of it.
 
 Each seed is one world: the production consensus core and the production state machine (or, with
---double, a small key-value one, three times as fast), a network, disks and clocks with faults, and
+--double, a small key-value one, about twice as fast), a network, disks and clocks with faults, and
 liars among the validators, never more of anything than the fault model tolerates. After every step
 the simulator checks agreement, validity, certificates, equal state digests, that no honest node
 signs two values or votes against its lock, and that each acknowledged transaction is in the log
