@@ -60,8 +60,8 @@ CATALOGUE: dict[str, Entry] = {
     "SW1212": Entry("there is no trusted CA", "give the CA certificates with --capath or --cacert"),
     "SW1213": Entry(
         "the certificate file holds a certificate of another key",
-        "a new key is a new member: renew with the same key (gen-cert --renew), or restart the node "
-        "to let it join as the new member",
+        "a new key is a new member: renew with the same key (gen-cert --renew), or restart the "
+        "node to let it join as the new member",
     ),
     "SW2001": Entry("the peer is not connected", "wait for it to return; status lists who is up"),
     "SW2002": Entry("a peer did not answer in time", "check its load and the link to it"),
@@ -156,8 +156,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW3030": Entry(
         "the network was recovered without this node's agreement",
-        "ask its operators; then accept the recovery with swarm ledger accept on the stopped node's "
-        "data directory, or rejoin with a new one",
+        "ask its operators; then accept the recovery with swarm ledger accept on the stopped "
+        "node's data directory, or rejoin with a new one",
     ),
     "SW3031": Entry(
         "a ledger cannot be recovered or a recovery not accepted like this",
@@ -234,8 +234,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW3111": Entry(
         "two anchors of one ledger contradict each other",
-        "a writer of the contract lies, or the ledger was rewritten: compare both with the members' "
-        "copies, and name the accounts that you trust with --anchor-account",
+        "a writer of the contract lies, or the ledger was rewritten: compare both with the "
+        "members' copies, and name the accounts that you trust with --anchor-account",
     ),
     "SW4001": Entry(
         "a transaction cannot be in the next block",
