@@ -140,12 +140,12 @@ class Judge:
             if at == height and self._polka(at, round_, block_id)
         ]
 
-    def _polka(self, height: int, round_: int, block_id: bytes) -> bool:
+    def _polka(self, height: int, round_: int, block_id: bytes, without: str = "") -> bool:
         voters = self.prevotes.get((height, round_, block_id))
         if voters is None:
             return False
         keys, needed = self._validators(height)
-        return len(voters & keys.keys()) >= needed
+        return len((voters & keys.keys()) - {without}) >= needed
 
     def sent(self, node: Node, message: msg.Message) -> None:
         """No honest equivocation, ever; what is sent is on disk before; votes respect locks."""
@@ -186,6 +186,8 @@ class Judge:
             locked != block_id
             and round_ > locked_round
             and not any(self._polka(height, r, block_id) for r in range(locked_round, round_))
+            # A node that watched the round in silence may join a quorum that is there without it.
+            and not self._polka(height, round_, block_id, without=vote.voter)
         ):
             raise Broken(
                 f"{vote.voter} is locked since round {locked_round} of height {height} and "
