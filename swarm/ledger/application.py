@@ -16,6 +16,7 @@ from swarm.ledger.state import Header, State, Validator, Verdict
 from swarm.ledger.state.evictions import BARRED
 from swarm.ledger.state.recoveries import NOT_HERE
 from swarm.ledger.state.recoveries import OPERATION as RECOVER
+from swarm.ledger.state.table import encoded
 from swarm.ledger.transaction import SignedTransaction
 
 MAX_RECORD = 16 << 20  # bytes of a stored record; our own data, so a bound against damage only
@@ -239,7 +240,7 @@ class LedgerApplication:
     def rows(self, before: Application | None) -> Iterator[Row]:
         old = before.state if isinstance(before, LedgerApplication) else None
         for table, key, record in self.state.rows(old):
-            yield Row(table, key, None if record is None else codec.encode(record))
+            yield Row(table, key, None if record is None else encoded(record))
 
 
 def _ticket(signed: SignedTransaction, sender: Peer) -> Ticket:

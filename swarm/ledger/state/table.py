@@ -10,6 +10,7 @@ else is in its bucket and eight hashes (`proof.py`).
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,30 @@ from swarm.ledger import codec, merkle
 
 Record = dict[str, Any]
 BUCKETS = 256
+RECENT_BYTES = 4 << 20
+
+
+class _Encodings:
+    """Canonical forms of the records that came last: each is needed for its digest, and a moment
+    later for the disk, and encoding a contract costs more than a signature."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[int, tuple[Record, bytes]] = OrderedDict()
+        self._size = 0
+
+    def of(self, record: Record) -> bytes:
+        found = self._items.get(id(record))
+        if found is not None and found[0] is record:  # it is held here, so its id is no other's
+            return found[1]
+        encoded = codec.encode(record)
+        self._items[id(record)] = (record, encoded)
+        self._size += len(encoded)
+        while self._size > RECENT_BYTES:
+            self._size -= len(self._items.popitem(last=False)[1][1])
+        return encoded
+
+
+encoded = _Encodings().of  # canonical bytes of a record that a table holds
 
 
 class _Entry(NamedTuple):
@@ -133,7 +158,7 @@ class Table(Mapping[str, Record]):
                 _count(counts, before.record, -1)
             if record is not None:
                 _count(counts, record, 1)
-                entries[key] = _Entry(record, hashlib.sha256(codec.encode(record)).digest())
+                entries[key] = _Entry(record, hashlib.sha256(encoded(record)).digest())
                 size += 1
         buckets = list(self._buckets)
         for number, entries in touched.items():
