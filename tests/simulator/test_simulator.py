@@ -7,6 +7,8 @@ able to find, in `test_planted_bugs.py`.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -19,6 +21,15 @@ from tests.simulator.world import World
 
 DOUBLE_SEEDS = 200  # a batch
 REAL_SEEDS = 40
+
+
+@pytest.fixture(autouse=True)
+def collect_once_a_test() -> Iterator[None]:
+    """Looking for garbage all the time takes a seventh of the processor's."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
 
 
 @pytest.mark.parametrize("batch", range(19))
