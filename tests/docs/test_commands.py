@@ -15,7 +15,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What brought this test about in the first place, or is run by the end-to-end tests.
-ELSEWHERE = {"make install", "make install image", "make demo", "make demo RUNTIME=docker"}
+ELSEWHERE = {
+    "make install", "make install image", "make demo", "make demo RUNTIME=docker",
+    "make demo ORDERER=ethereum",
+}  # fmt: skip
 # Pages whose commands are run below.
 RUN_HERE = {
     "docs/tutorial.md",
