@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from web3 import Web3
 
 from swarm.errors import LocalError, RemoteError
 from swarm.ledger.ethereum import contract, deploy
-from swarm.ledger.ethereum.account import Account, keccak
+from swarm.ledger.ethereum.account import Account, keccak, require_web3
 from swarm.ledger.ethereum.client import Client
 from tests.ethereum import npm
 from tests.ethereum.anvil import ACCOUNTS, Anvil
@@ -58,6 +57,9 @@ def test_the_shipped_file_is_consistent() -> None:
 
 @given(st.binary(max_size=300))
 def test_calls_are_encoded_as_web3_does(data: bytes) -> None:
+    require_web3()
+    from web3 import Web3
+
     made = Web3().eth.contract(abi=artefact()["abi"])
     assert "0x" + contract.append_call(data).hex() == made.encode_abi("append", [data])
     who = "0x" + "ab" * 20
