@@ -23,7 +23,7 @@ import trio
 from swarm.errors import LocalError, RemoteError, SwarmFault
 from swarm.identity import Identity, node_uid, verify_signature
 from swarm.ledger import directory
-from swarm.ledger.application import LedgerApplication
+from swarm.ledger.application import Ticket
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.core import Config, Core, Now
@@ -31,10 +31,9 @@ from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.consensus.waiting import explain
 from swarm.ledger.genesis import Genesis
 from swarm.ledger.inbox import Inbox
-from swarm.ledger.orderer import CommittedBlock, OnCommit
+from swarm.ledger.log import Log
 from swarm.ledger.recovery import Name
-from swarm.ledger.state import State, Verdict
-from swarm.ledger.store import RECENT
+from swarm.ledger.state import State
 from swarm.mesh.port import MeshPort, PeerInfo
 
 log = logging.getLogger("swarm.ledger")
@@ -42,24 +41,11 @@ log = logging.getLogger("swarm.ledger")
 METHOD = "ledger"
 STEP = 64  # messages that share one write, and transactions
 FRAME = 1_000_000  # bytes of one cast; the mesh carries 1 MiB
-AUDIT_SLICE = 100  # old blocks checked at a time after the start
 MAX_EVIDENCE = 64  # double votes kept at hand; the rest is on disk
 COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer
 
 
-class _Waiter:
-    """A client that waits for its transaction."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.result: tuple[int, Verdict] | RemoteError | None = None
-
-    def settle(self, result: tuple[int, Verdict] | RemoteError) -> None:
-        self.result = result
-        self.done.set()
-
-
-class Replica:
+class Replica(Log):
     """An `Orderer`. Make it, register callbacks, then `run` it.
 
     `synced` is set once this node has caught up with its peers after the start, and, with a new
@@ -71,11 +57,10 @@ class Replica:
     ) -> None:
         """Open the ledger in `data_dir`, made by `create`. Raises LocalError SW3010, 3011, 3015."""
         self.uid = node_uid(identity.fingerprint)
-        self.synced = trio.Event()
         self._mesh = mesh
         self._chain = genesis.chain_id
-        self._store, app = directory.open_store(data_dir, genesis, self.uid)
-        self._app: LedgerApplication = app
+        store, app = directory.open_store(data_dir, genesis, self.uid)
+        super().__init__(store, app)
         resume = self._store.resume()
         self.recoveries = directory.recoveries_of(data_dir)
         accepted = frozenset(name.block_id for name in self.recoveries)
@@ -89,11 +74,7 @@ class Replica:
         self._timers: list[tuple[float, int, fx.Timer]] = []
         self._numbers = count()
         self._wake = trio.Event()
-        self._committed = trio.Event()
-        self._waiters: dict[bytes, list[_Waiter]] = {}
-        self._callbacks: list[OnCommit] = []
         self._peer_ids: dict[str, str] = {}
-        self._failure: LocalError | None = None
         self._complained: dict[str, float] = {}
         self._started = 0.0
         self._evidence = self._store.evidence()[:MAX_EVIDENCE]
@@ -125,56 +106,17 @@ class Replica:
 
     # ------------------------------------------------------------------ Orderer
 
-    @property
-    def state(self) -> State:
-        """The state after the last block that is durable here."""
-        return self._app.state
+    def _accept(self, ticket: Ticket, tx: bytes) -> None:
+        self._submitted.append((ticket.id, tx))
+        self._wake.set()
 
-    async def submit(self, tx: bytes) -> tuple[int, Verdict]:
-        """See `Orderer.submit`."""
-        if self._failure is not None:
-            raise RemoteError("SW3008", f"this node has stopped: {self._failure.cause}")
-        ticket = self._app.identify(tx)
-        waiter = _Waiter()
-        waiting = self._waiters.setdefault(ticket.id, [])
-        waiting.append(waiter)
-        try:
-            found = self._included(tx, ticket.id)
-            if found is not None:
-                return self._verdict_at(*found)
-            if len(waiting) == 1:
-                self._submitted.append((ticket.id, tx))
-                self._wake.set()
-            await waiter.done.wait()
-        finally:
-            waiting.remove(waiter)
-            if not waiting:
-                self._waiters.pop(ticket.id, None)
-        if isinstance(waiter.result, RemoteError):
-            raise waiter.result
-        assert waiter.result is not None, "settled"
-        return waiter.result
-
-    def _included(self, tx: bytes, tx_id: bytes) -> tuple[int, int] | None:
-        """Height and position if it was committed before. Looks on the disk only when it may be."""
-        try:
-            self._app.check(tx)
-        except RemoteError as error:
-            found = self._store.find(tx_id)
-            if found is None:
-                raise error
-            return found
-        return None
-
-    def _verdict_at(self, height: int, position: int) -> tuple[int, Verdict]:
-        found = self._store.block(height)
-        assert found is not None, "the index names committed blocks only"
-        return height, found[2].verdicts[position]
+    def _halt(self) -> None:
+        self._wake.set()
 
     def waiting(self) -> str:
         """See `Orderer.waiting`."""
         if self._failure is not None:
-            return f"this node has stopped: {self._failure.cause}"
+            return self._stopped()
         return explain(self._core, trio.current_time(), self._name, self._mesh.last_seen)
 
     def evidence(self) -> list[tuple[Statement, Statement]]:
@@ -184,23 +126,6 @@ class Replica:
             pair = [msg.decode(raw) for raw in (proof.first, proof.second)]
             found.append((Statement.of(pair[0]), Statement.of(pair[1])))  # type: ignore[arg-type]
         return found
-
-    async def wait_for(self, height: int) -> None:
-        """See `Orderer.wait_for`."""
-        while self._app.height < height:
-            await self._committed.wait()
-
-    def block(self, height: int) -> CommittedBlock | None:
-        """See `Orderer.block`."""
-        found = self._store.block(height)
-        if found is None:
-            return None
-        block, certificate, outcome = found
-        return CommittedBlock(block, certificate, outcome.verdicts, outcome.changed)
-
-    def on_commit(self, callback: OnCommit) -> None:
-        """See `Orderer.on_commit`."""
-        self._callbacks.append(callback)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -229,12 +154,7 @@ class Replica:
             assert self._failure is not None, "nothing else ends _serve"
             raise self._failure
         finally:
-            stopped = self._failure or LocalError("SW3008", "this node is going down")
-            self._failure = stopped
-            for waiters in list(self._waiters.values()):
-                for waiter in list(waiters):
-                    waiter.settle(RemoteError("SW3008", stopped.cause))
-            self._store.close()
+            self._close()
 
     async def _serve(self) -> None:
         """Work until cancelled or until going on would be wrong."""
@@ -323,8 +243,7 @@ class Replica:
 
     def _report(self, effect: fx.Effect) -> None:
         if isinstance(effect, fx.Dropped):
-            for waiter in self._waiters.get(effect.id, ()):
-                waiter.settle(effect.error)
+            self._answer(effect.id, effect.error)
         elif isinstance(effect, fx.Blame):
             self._blame(effect.source, effect.error)
         elif isinstance(effect, fx.WriteEvidence):
@@ -339,20 +258,9 @@ class Replica:
             self._fail(LocalError(effect.code, effect.cause))
 
     def _on_committed(self, effect: fx.Commit) -> None:
-        app, outcome = effect.application, effect.outcome
-        assert isinstance(app, LedgerApplication), "the core was given one"
-        self._app = app
-        for tx_id, verdict in zip(effect.ids, outcome.verdicts, strict=True):
-            for waiter in self._waiters.get(tx_id, ()):
-                waiter.settle((effect.block.height, verdict))
-        self._tell_evicted(effect, app.state)
-        self._committed.set()
-        self._committed = trio.Event()
-        committed = CommittedBlock(
-            effect.block, effect.certificate, outcome.verdicts, outcome.changed
-        )
-        for callback in self._callbacks:
-            callback(committed, app.state)
+        self._advance(effect)
+        self._tell_evicted(effect, self._app.state)
+        self._announce(effect)
 
     def _tell_evicted(self, effect: fx.Commit, state: State) -> None:
         """Give an evicted SN the block that says so, as its sessions end with it."""
@@ -362,23 +270,6 @@ class Replica:
             if record and record["evicted"] == state.height and uid != self.uid:
                 item = (effect.block.encoded, effect.certificate.encode())
                 self._cast(uid, [msg.encode(msg.Blocks((item,)))])
-
-    def _fail(self, error: LocalError) -> None:
-        if self._failure is None:
-            self._failure = error
-            log.critical("%s", error)
-        self._wake.set()
-
-    async def _audit(self) -> None:
-        """Check the blocks that opening left out, a few at a time."""
-        last = self._app.height - RECENT
-        for first in range(1, last + 1, AUDIT_SLICE):
-            try:
-                self._store.audit(first, min(first + AUDIT_SLICE - 1, last))
-            except LocalError as error:
-                self._fail(error)
-                return
-            await trio.sleep(0.05)
 
     # ------------------------------------------------------------------ mesh
 

@@ -22,7 +22,7 @@ import trio
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger import directory
-from swarm.ledger.application import LedgerApplication
+from swarm.ledger.application import LedgerApplication, Ticket
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.ethereum import contract, entries
@@ -34,11 +34,9 @@ from swarm.ledger.ethereum.follower import Follower, Page, Position
 from swarm.ledger.ethereum.sender import FUNDS, LOST, REFUSED, Fee, Flight, Job, Sender, Transmit
 from swarm.ledger.ethereum.waiting import Situation, explain
 from swarm.ledger.genesis import Genesis
+from swarm.ledger.log import Log
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.orderer import CommittedBlock, OnCommit
 from swarm.ledger.recovery import Name
-from swarm.ledger.state import State, Verdict
-from swarm.ledger.store import RECENT
 from swarm.mesh.port import MeshPort, PeerInfo
 
 log = logging.getLogger("swarm.ledger")
@@ -56,24 +54,11 @@ ASK_FIRST, ASK_MOST = 0.5, 10.0  # seconds between two requests for registration
 PROMISED_SECONDS, PROMISE = 0.15, 60  # between two looks whether one was granted, and their number
 WRITE = 64  # blocks that share one write
 IDLE_BLOCKS = 1000  # of the network without entries, before the position is written anyway
-AUDIT_SLICE = 100
 SPONSOR_SECONDS = 60.0  # between two registrations for one member, as each costs gas
 MAX_SPONSORED = 1000
 
 
-class _Waiter:
-    """A client that waits for its transaction."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.result: tuple[int, Verdict] | RemoteError | None = None
-
-    def settle(self, result: tuple[int, Verdict] | RemoteError) -> None:
-        self.result = result
-        self.done.set()
-
-
-class EthereumOrderer:
+class EthereumOrderer(Log):
     """An `Orderer`. Make it, register callbacks, then `run` it."""
 
     def __init__(
@@ -88,14 +73,14 @@ class EthereumOrderer:
         """Open the ledger in `data_dir`. Raises LocalError SW3010, 3011, 3015."""
         assert genesis.order is not None, "the genesis says who orders"
         self.uid = node_uid(identity.fingerprint)
-        self.synced = trio.Event()
         self.recoveries: tuple[Name, ...] = ()
         self._order = genesis.order
         self._chain = genesis.chain_id
         self._mesh = mesh
         self._client = client
         self._account = account
-        self._store, self._app = directory.open_store(data_dir, genesis, self.uid)
+        store, app = directory.open_store(data_dir, genesis, self.uid)
+        super().__init__(store, app)
         kept = self._store.position()
         position = Position.before(self._order.start) if kept is None else Position.decode(kept)
         self._written = position.number
@@ -104,9 +89,6 @@ class EthereumOrderer:
         self._pool = Mempool()
         self._pending: dict[bytes, bytes] = {}  # by id, oldest first: what is in the pool
         self._since: dict[bytes, float] = {}
-        self._waiters: dict[bytes, list[_Waiter]] = {}
-        self._callbacks: list[OnCommit] = []
-        self._committed = trio.Event()
         self._look_now = trio.Event()
         self._send_now = trio.Event()
         self._sponsored: dict[str, float] = {}  # fingerprint: when we sent its registration
@@ -116,7 +98,6 @@ class EthereumOrderer:
         self._quote: Fee | None = None
         self._last_sent = self._hinted = -HURRIES
         self._situation = Situation(account.address, self._order.contract)
-        self._failure: LocalError | None = None
         self._stop = trio.CancelScope()
         mesh.on_cast(METHOD, self._on_cast)
         mesh.handle(ADMIT, self._on_admit)
@@ -124,48 +105,21 @@ class EthereumOrderer:
 
     # ------------------------------------------------------------------ Orderer
 
-    @property
-    def state(self) -> State:
-        """The state after the last block that is durable here."""
-        return self._app.state
+    def _accept(self, ticket: Ticket, tx: bytes) -> None:
+        if ticket.id in self._pending:  # from a client that went away
+            return
+        self._pool.add(tx, ticket)
+        self._pending[ticket.id] = tx
+        self._since[ticket.id] = trio.current_time()
+        self._send_now.set()
 
-    async def submit(self, tx: bytes) -> tuple[int, Verdict]:
-        """See `Orderer.submit`."""
-        if self._failure is not None:
-            raise RemoteError("SW3008", f"this node has stopped: {self._failure.cause}")
-        ticket = self._app.identify(tx)
-        found = self._store.find(ticket.id)
-        if found is not None:
-            return self._verdict_at(*found)
-        if ticket.id not in self._pending:
-            self._app.check(tx)
-            self._pool.add(tx, ticket)
-            self._pending[ticket.id] = tx
-            self._since[ticket.id] = trio.current_time()
-            self._send_now.set()
-        waiter = _Waiter()
-        waiting = self._waiters.setdefault(ticket.id, [])
-        waiting.append(waiter)
-        try:
-            await waiter.done.wait()
-        finally:
-            waiting.remove(waiter)
-            if not waiting:
-                self._waiters.pop(ticket.id, None)
-        if isinstance(waiter.result, RemoteError):
-            raise waiter.result
-        assert waiter.result is not None, "settled"
-        return waiter.result
-
-    def _verdict_at(self, height: int, position: int) -> tuple[int, Verdict]:
-        found = self._store.block(height)
-        assert found is not None, "the index names committed blocks only"
-        return height, found[2].verdicts[position]
+    def _halt(self) -> None:
+        self._stop.cancel()
 
     def waiting(self) -> str:
         """See `Orderer.waiting`."""
         if self._failure is not None:
-            return f"this node has stopped: {self._failure.cause}"
+            return self._stopped()
         now = trio.current_time()
         oldest = next(iter(self._since.values()), None)
         return explain(
@@ -184,23 +138,6 @@ class EthereumOrderer:
     def dropped(self) -> Mapping[str, int]:
         """Nothing that peers send here is worth counting."""
         return {}
-
-    async def wait_for(self, height: int) -> None:
-        """See `Orderer.wait_for`."""
-        while self._app.height < height:
-            await self._committed.wait()
-
-    def block(self, height: int) -> CommittedBlock | None:
-        """See `Orderer.block`."""
-        found = self._store.block(height)
-        if found is None:
-            return None
-        block, certificate, outcome = found
-        return CommittedBlock(block, certificate, outcome.verdicts, outcome.changed)
-
-    def on_commit(self, callback: OnCommit) -> None:
-        """See `Orderer.on_commit`."""
-        self._callbacks.append(callback)
 
     # ------------------------------------------------------------------ running
 
@@ -223,19 +160,8 @@ class EthereumOrderer:
             if self._failure is not None:
                 raise self._failure
         finally:
-            stopped = self._failure or LocalError("SW3008", "this node is going down")
-            self._failure = stopped
-            for waiters in list(self._waiters.values()):
-                for waiter in list(waiters):
-                    waiter.settle(RemoteError("SW3008", stopped.cause))
-            self._store.close()
+            self._close()
             self._client.close()
-
-    def _fail(self, error: LocalError) -> None:
-        if self._failure is None:
-            self._failure = error
-            log.critical("%s", error)
-        self._stop.cancel()
 
     async def _meet(self) -> None:
         """Make sure that it is the right network and the right contract; waits for an answer."""
@@ -250,16 +176,6 @@ class EthereumOrderer:
             except RemoteError as error:
                 self._situation.network = error.cause
                 await trio.sleep(RETRY_SECONDS)
-
-    async def _audit(self) -> None:
-        """Check the blocks that opening left out, a few at a time."""
-        last = self._app.height - RECENT
-        for first in range(1, last + 1, AUDIT_SLICE):
-            try:
-                self._store.audit(first, min(first + AUDIT_SLICE - 1, last))
-            except LocalError as error:
-                self._fail(error)
-            await trio.sleep(0.05)
 
     # ------------------------------------------------------------------ following
 
@@ -342,25 +258,11 @@ class EthereumOrderer:
         self._store.write([*commits, fx.WritePosition(position.encode())])
         self._written = position.number
         for commit in commits:
-            app = commit.application
-            assert isinstance(app, LedgerApplication), "made from one"
-            self._app = app
-            self._settle(commit)
-        self._committed.set()
-        self._committed = trio.Event()
-
-    def _settle(self, commit: fx.Commit) -> None:
-        verdicts = commit.outcome.verdicts
-        for tx_id, verdict in zip(commit.ids, verdicts, strict=True):
-            self._drop(tx_id)
-            for waiter in self._waiters.get(tx_id, ()):
-                waiter.settle((commit.block.height, verdict))
-        self._sender.settle(commit.ids)
-        committed = CommittedBlock(
-            commit.block, commit.certificate, verdicts, commit.outcome.changed
-        )
-        for callback in self._callbacks:
-            callback(committed, self._app.state)
+            for tx_id in commit.ids:
+                self._drop(tx_id)
+            self._sender.settle(commit.ids)
+            self._advance(commit)
+            self._announce(commit)
 
     def _drop(self, tx_id: bytes) -> None:
         self._pool.remove(tx_id)
@@ -407,8 +309,7 @@ class EthereumOrderer:
                 self._app.check(tx)
             except RemoteError as error:
                 self._drop(tx_id)
-                for waiter in self._waiters.get(tx_id, ()):
-                    waiter.settle(error)
+                self._answer(tx_id, error)
                 continue
             fresh.append((tx_id, tx))
         for ids, data in entries.pack(fresh):
