@@ -162,7 +162,7 @@ def random_profile(rng: random.Random, sizes: Sequence[int] = ()) -> Profile:
     spare -= forgetful
     lost = int(spare > 0 and rng.random() < 0.3)
     stable = not (liars or forgetful)  # taking honest ones away could leave too many others
-    return Profile(
+    profile = Profile(
         validators=n,
         model=model,
         observers=rng.choice((0, 0, 0, 1)),
@@ -190,6 +190,10 @@ def random_profile(rng: random.Random, sizes: Sequence[int] = ()) -> Profile:
         lies=_some(rng) if liars else frozenset(),
         acts=rng.randint(1, extent.acts) if liars else 0,
     )
+    if n - profile.leaves - profile.evictions < 2:
+        # The ledger of a single validator is gone with its disk.
+        return replace(profile, lost_disks=0)
+    return profile
 
 
 def _some(rng: random.Random) -> frozenset[str]:
