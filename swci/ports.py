@@ -48,6 +48,9 @@ class Client(Protocol):
 Connect = Callable[[str, int], Client]
 
 
+SLICE = 0.5  # seconds
+
+
 class Clock:
     """The real one: `now_s` in Unix seconds, `monotonic` in seconds, `pause` sleeps."""
 
@@ -58,4 +61,7 @@ class Clock:
         return time.monotonic()
 
     def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
+        # In slices: a signal that comes just before the system call is only seen after it.
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE))

@@ -114,6 +114,8 @@ def test_signals_end_a_script(env: dict[str, str], number: signal.Signals, statu
         [sys.executable, "-m", "swci"],
         env={**os.environ, **env}, cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE, text=True,
+        # Where the tests run in the background of a shell, it would be ignored from birth.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         assert process.stdout is not None
