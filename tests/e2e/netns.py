@@ -110,6 +110,7 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
     ]
     switch = f"swsp{mark}"
     made: list[str] = []
+    lines: list[str] = []
     try:
         for name in (switch, *(host.name for host in hosts)):
             subprocess.run(["ip", "netns", "add", name], check=True)
@@ -120,6 +121,7 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
             _ip(switch, f"link add port{k} type veth peer name eth0 netns {host.name}")
             _ip(switch, f"link set port{k} master br0 up")
             _ip(host.name, f"link add eth1 type veth peer name swm{k}p{mark} netns 1")
+            lines.append(f"swm{k}p{mark}")
             for name, address in (("eth0", f"{host.address}/24"), ("eth1", f"{host.managed}/30")):
                 _ip(host.name, f"addr add {address} dev {name}")
                 _ip(host.name, f"link set {name} up")
@@ -128,6 +130,10 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
             _ip("", f"link set swm{k}p{mark} up")
         yield hosts
     finally:
+        # A namespace takes its devices along only some time after it was deleted, and the next
+        # ones have the same names and addresses.
+        for name in lines:
+            _ip("", f"link del {name}")
         for name in made:
             subprocess.run(["ip", "netns", "del", name], check=True)
 
