@@ -113,7 +113,7 @@ class _Known:
 
     def ticket_of(self, peer: Peer) -> Ticket:
         """The ticket, once the signature is known to be this peer's. Raises RemoteError SW3002."""
-        if self.ticket is None or self.peer is not peer:
+        if self.ticket is None or self.peer != peer:
             self.signed.check_signature(peer)
             self.ticket, self.peer = _ticket(self.signed, peer), peer
         return self.ticket

@@ -34,6 +34,7 @@ from swarm.ledger.inbox import Inbox
 from swarm.ledger.log import Log
 from swarm.ledger.recovery import Name
 from swarm.ledger.state import State
+from swarm.ledger.store import MAX_EVIDENCE
 from swarm.mesh.port import MeshPort, PeerInfo
 
 log = logging.getLogger("swarm.ledger")
@@ -41,7 +42,6 @@ log = logging.getLogger("swarm.ledger")
 METHOD = "ledger"
 STEP = 64  # messages that share one write, and transactions
 FRAME = 1_000_000  # bytes of one cast; the mesh carries 1 MiB
-MAX_EVIDENCE = 64  # double votes kept at hand; the rest is on disk
 COMPLAIN_EVERY = 10.0  # seconds between log lines about one peer
 
 
@@ -77,7 +77,7 @@ class Replica(Log):
         self._peer_ids: dict[str, str] = {}
         self._complained: dict[str, float] = {}
         self._started = 0.0
-        self._evidence = self._store.evidence()[:MAX_EVIDENCE]
+        self._evidence = self._store.evidence()
         for proof in self._evidence:
             log.warning(
                 "%s voted twice at height %d: its key is in use twice", proof.voter, proof.height
@@ -121,11 +121,7 @@ class Replica(Log):
 
     def evidence(self) -> list[tuple[Statement, Statement]]:
         """What validators were seen to sign twice, here; see `state/evidence.py`."""
-        found = []
-        for proof in self._evidence:
-            pair = [msg.decode(raw) for raw in (proof.first, proof.second)]
-            found.append((Statement.of(pair[0]), Statement.of(pair[1])))  # type: ignore[arg-type]
-        return found
+        return [(proof.first, proof.second) for proof in self._evidence]
 
     @property
     def dropped(self) -> Mapping[str, int]:

@@ -36,14 +36,16 @@ from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
 from swarm.ledger.consensus.algorithm import Lock, Resume
 from swarm.ledger.consensus.quorum import quorum
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.recovery import check_certificate
 from swarm.ledger.state.verdict import Validator, Verdict
 
 FILE = "ledger.db"
-VERSION = 2
+VERSION = 3
 RECENT = 1000  # blocks checked while opening; older ones are checked by `audit` afterwards
 CERTIFIED = 20  # certificates checked while opening
 MAX_OUTCOME = 64 << 20
+MAX_EVIDENCE = 64  # double votes read while opening; no more says anything new
 
 App = TypeVar("App", bound=Application)
 
@@ -352,11 +354,11 @@ class Store:
             return found
 
     def evidence(self) -> list[fx.WriteEvidence]:
-        """What proves that validators voted twice, in the order of heights."""
-        columns = "height, voter, first, second"
+        """What proves that validators voted twice: the first MAX_EVIDENCE, in order of heights."""
+        query = "SELECT first, second FROM evidence ORDER BY height, voter LIMIT ?"
         with _disk(self.path, damaged=True):
-            rows = self._db.execute(f"SELECT {columns} FROM evidence ORDER BY height, voter")  # noqa: S608 - a constant
-            return [fx.WriteEvidence(*row) for row in rows]
+            rows = self._db.execute(query, (MAX_EVIDENCE,))
+            return [fx.WriteEvidence(*map(Statement.decode, row)) for row in rows]
 
     def validators(self, height: int) -> dict[str, bytes]:
         """Who votes on the block of a height, with their keys."""
@@ -432,7 +434,7 @@ class Store:
         elif isinstance(effect, fx.WriteEvidence):
             run(
                 "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)",
-                (effect.height, effect.voter, effect.first, effect.second),
+                (effect.height, effect.voter, effect.first.encode(), effect.second.encode()),
             )
         else:
             self._write_commit(effect)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,9 +34,6 @@ MAX_TRANSACTION = 64 * 1024  # bytes, with certificates; larger things do not be
 MAX_CHAIN = 5  # certificates: leaf and at most four authorities
 _OPERATION = re.compile(r"[a-z]+(\.[a-z]+)*")
 _MAX_OPERATION = 48
-
-_VERIFIED_ENTRIES = 20_000
-_verified: OrderedDict[bytes, bool] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ class SignedTransaction:
     def check_signature(self, peer: Peer) -> None:
         """Raise RemoteError SW3002 unless `peer`, whom the chain belongs to, signed both."""
         data = signed_bytes(self.body, self.chain_der)
-        if not _signature_fits(peer.public_key_der, data, self.signature):
+        if not verify_signature(peer.public_key_der, data, self.signature):
             raise RemoteError("SW3002", f"signature of {peer.common_name} does not fit its bytes")
 
 
@@ -141,21 +137,3 @@ def signed_bytes(body: bytes, chain_der: Sequence[bytes]) -> bytes:
 def transaction_hash(data: bytes) -> bytes:
     """SHA-256 of the encoded signed transaction (32 bytes)."""
     return hashlib.sha256(data).digest()
-
-
-def _signature_fits(public_key: bytes, data: bytes, signature: bytes) -> bool:
-    """Verify once, remember by digest.
-
-    A transaction is seen up to four times (client, gossip, proposal, block), and its signature is
-    by far the most expensive part.
-    """
-    digest = hashlib.sha256()
-    for part in (public_key, data, signature):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    key = digest.digest()
-    known = _verified.get(key)
-    if known is None:
-        known = _verified[key] = verify_signature(public_key, data, signature)
-        if len(_verified) > _VERIFIED_ENTRIES:
-            _verified.popitem(last=False)
-    return known

@@ -20,6 +20,7 @@ from swarm.ledger import directory, wal
 from swarm.ledger.block import NIL, PREVOTE
 from swarm.ledger.consensus import effects as fx
 from swarm.ledger.consensus import messages as msg
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.store import FILE, Store
 from tests import pki
 from tests.ledger import kv
@@ -51,7 +52,9 @@ def crashed(path: Path, blocks: int = BLOCKS) -> None:
         [
             fx.WriteVote(height, 0, 1, msg.encode(prevote)),
             fx.WriteLock(height, 0, block.id, 0, block.encoded, (msg.encode(prevote),)),
-            fx.WriteEvidence(3, "d", b"first", b"second"),
+            fx.WriteEvidence(
+                *(Statement.of(vote(PREVOTE, 0, value, 3)) for value in (NIL, block.id))
+            ),
         ]
     )
     store.write([fx.WriteVote(height, 0, 2, msg.encode(vote(2, 0, NIL, height)))])

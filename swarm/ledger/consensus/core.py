@@ -28,6 +28,7 @@ from swarm.ledger.consensus.algorithm import (
 )
 from swarm.ledger.consensus.amnesia import Amnesia
 from swarm.ledger.consensus.memory import Memory
+from swarm.ledger.consensus.statement import Statement
 from swarm.ledger.consensus.sync import Sync
 from swarm.ledger.genesis import CRASH
 
@@ -211,8 +212,8 @@ class Core(Algorithm):
             self._recall(msg.kind_of(message), height, message.round, _value(message))
         proof = self._tally.add(message, self._round)
         if proof is not None:
-            first, second = msg.encode(proof.first), msg.encode(proof.second)
-            self._out.append(fx.WriteEvidence(height, message.voter, first, second))
+            first, second = Statement.of(proof.first), Statement.of(proof.second)
+            self._out.append(fx.WriteEvidence(first, second))
             if self.app.fault_model == CRASH:
                 self._halt("SW3014", f"{message.voter} signed two values at height {height}")
         return True

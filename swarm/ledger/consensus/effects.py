@@ -17,6 +17,7 @@ from swarm.errors import RemoteError
 from swarm.ledger.application import Application, Outcome
 from swarm.ledger.block import Block, Certificate
 from swarm.ledger.consensus.messages import Message
+from swarm.ledger.consensus.statement import Statement
 
 
 class Timer(NamedTuple):
@@ -64,12 +65,18 @@ class WriteVoting:
 
 @dataclass(frozen=True)
 class WriteEvidence:
-    """Two different messages that `voter` signed for one height, round and kind."""
+    """Two different statements that one validator signed for one height, round and kind."""
 
-    height: int
-    voter: str
-    first: bytes
-    second: bytes
+    first: Statement
+    second: Statement
+
+    @property
+    def height(self) -> int:
+        return self.first.height
+
+    @property
+    def voter(self) -> str:
+        return self.first.voter
 
 
 @dataclass(frozen=True)
