@@ -20,6 +20,7 @@ from swarm.ledger.state.table import encoded
 from swarm.ledger.transaction import SignedTransaction
 
 MAX_RECORD = 16 << 20  # bytes of a stored record; our own data, so a bound against damage only
+_PARSED = 4096  # what passes through in ten seconds and more at full speed
 _PARSED_BYTES = 16 << 20
 _SENDERS = 2048
 
@@ -131,7 +132,7 @@ class _Parsed:
         if found is None:
             found = self._items[tx] = _Known(SignedTransaction.decode(tx))
             self._size += len(tx)
-            while self._size > _PARSED_BYTES:
+            while self._size > _PARSED_BYTES or len(self._items) > _PARSED:
                 self._size -= len(self._items.popitem(last=False)[0])
         return found
 

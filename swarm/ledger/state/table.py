@@ -18,7 +18,8 @@ from swarm.ledger import codec, merkle
 
 Record = dict[str, Any]
 BUCKETS = 256
-RECENT_BYTES = 4 << 20
+RECENT = 2048  # records whose canonical form is kept,
+RECENT_BYTES = 4 << 20  # and bytes of these forms
 
 
 class _Encodings:
@@ -36,7 +37,7 @@ class _Encodings:
         encoded = codec.encode(record)
         self._items[id(record)] = (record, encoded)
         self._size += len(encoded)
-        while self._size > RECENT_BYTES:
+        while self._size > RECENT_BYTES or len(self._items) > RECENT:
             self._size -= len(self._items.popitem(last=False)[1][1])
         return encoded
 
