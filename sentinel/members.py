@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import trio
 
 from sentinel.ports import StateView
 from sentinel.writer import Writer
 from swarm.errors import RemoteError
-from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.consensus.statement import Statement
+from swarm.ledger.state.evictions import standing
 from swarm.ledger.state.evidence import describe
+from swarm.ledger.state.records import Eviction
 
 log = logging.getLogger("swarm.node")
 
@@ -95,7 +96,7 @@ def summary(state: StateView) -> dict[str, list[dict[str, Any]]]:
             if one["at"]
         ],
         "disputed": [
-            {"uid": one["uid"], "name": one["name"], **votes_for(state, one)}
+            {"uid": one["uid"], "name": one["name"], **standing(state, cast(Eviction, one))}
             for one in evictions
             if not one["at"]
         ],
@@ -108,11 +109,3 @@ def summary(state: StateView) -> dict[str, list[dict[str, Any]]]:
             for height, one in state.table("recoveries").items()
         ],
     }
-
-
-def votes_for(state: StateView, eviction: Mapping[str, Any]) -> dict[str, int]:
-    """Validators whose organisations want it, and how many it takes."""
-    voters = [node for node in state.table("nodes").values() if node["validator"]]
-    settings = state.get("meta", "settings") or {}
-    votes = sum(node["organisation"] in eviction["votes"] for node in voters)
-    return {"votes": votes, "needed": quorum(len(voters), str(settings.get("fault_model")))}

@@ -26,6 +26,9 @@ class StateView(Protocol):
     def get(self, table: str, key: str) -> dict[str, Any] | None:
         """One record."""
 
+    def keys(self, table: str) -> list[str]:
+        """All names of a table, sorted."""
+
     def table(self, name: str) -> Mapping[str, dict[str, Any]]:
         """All records of a table."""
 

@@ -1,15 +1,15 @@
-"""Every transcript of the consensus prints what it says. `SWARM_REWRITE=1` rewrites them."""
+"""Every transcript of the consensus prints what it says."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.ledger import transcript
+from tests import golden
+from tests.ledger.transcript import Session
 
-FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+FILES = golden.files(Path(__file__).parent / "transcripts")
 
 
 def test_there_are_transcripts() -> None:
@@ -18,9 +18,4 @@ def test_there_are_transcripts() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_transcript(path: Path) -> None:
-    text = path.read_text()
-    now = transcript.run(text)
-    if os.environ.get("SWARM_REWRITE"):
-        path.write_text(now)
-    else:
-        assert now == text
+    golden.check(path, Session())

@@ -1,10 +1,9 @@
 """Golden transcripts of the consensus: plain words, commands, and exactly what the cores do.
 
-The form is that of `tests/state/transcript.py`: paragraphs of commands ("> ") with their output
-between paragraphs of prose. The cores are the production ones, on the wire of `cores.py`. Each line
-of output is what one core did on one event. `a[1 2]` is the block that `a` made of the transactions
-1 and 2. Not shown: time-outs for proposals, waiting transactions on their way, and questions
-between neighbours, but for what `> tick` brings about.
+The form is that of `tests/golden.py`. The cores are the production ones, on the wire of `cores.py`.
+Each line of output is what one core did on one event. `a[1 2]` is the block that `a` made of the
+transactions 1 and 2. Not shown: time-outs for proposals, waiting transactions on their way, and
+questions between neighbours, but for what `> tick` brings about.
 """
 
 from __future__ import annotations
@@ -284,18 +283,3 @@ class Session:
             return ["repeats what it has signed"]
         self.said.add((uid, message.encoded))
         return [text]
-
-
-def run(text: str) -> str:
-    """Execute a transcript and return it with the output as it is now."""
-    session = Session()
-    paragraphs = []
-    for paragraph in re.split(r"\n{2,}", text.strip("\n")):
-        lines = paragraph.split("\n")
-        if lines[0].startswith("> "):
-            output: list[str] = []
-            for line in [one for one in lines if one.startswith("> ")]:
-                output += [line, *session.run(line[2:])]
-            paragraph = "\n".join(output)
-        paragraphs.append(paragraph)
-    return "\n\n".join(paragraphs) + "\n"

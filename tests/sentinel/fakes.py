@@ -64,6 +64,9 @@ class FakeState:
     def get(self, table: str, key: str) -> dict[str, Any] | None:
         return self.tables.get(table, {}).get(key)
 
+    def keys(self, table: str) -> list[str]:
+        return sorted(self.tables.get(table, {}))
+
     def table(self, name: str) -> Mapping[str, dict[str, Any]]:
         return self.tables.get(name, {})
 

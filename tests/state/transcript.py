@@ -1,9 +1,4 @@
-"""Golden transcripts: plain words, commands, and exactly what they print.
-
-A transcript is a text file of paragraphs. A paragraph whose first line starts with "> " is a
-command, and its other lines are the expected output; every other paragraph is prose for the reader.
-`run` executes the commands and returns the file as it should be; with `SWARM_REWRITE=1` in the
-environment the test writes that back instead of comparing (then read the difference).
+"""Golden transcripts of the state machine; for their form see `tests/golden.py`.
 
 Whatever a command changes is printed behind its verdict: one line for the contract, one for the
 taskrunner, one for each sentence that says why they wait.
@@ -222,18 +217,3 @@ def _runner_line(runner: dict[str, Any]) -> str:
     if runner["state"] == "IDLE":
         return "IDLE"
     return f"{runner['state']}, task {runner['task']}, needed {runner['needed']}"
-
-
-def run(text: str) -> str:
-    """Execute a transcript and return it with the output as it is now."""
-    session = Session()
-    paragraphs = []
-    for paragraph in re.split(r"\n{2,}", text.strip("\n")):
-        lines = paragraph.split("\n")
-        if lines[0].startswith("> "):
-            output: list[str] = []
-            for line in [one for one in lines if one.startswith("> ")]:
-                output += [line, *session.run(line[2:])]
-            paragraph = "\n".join(output)
-        paragraphs.append(paragraph)
-    return "\n\n".join(paragraphs) + "\n"

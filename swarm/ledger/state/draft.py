@@ -26,8 +26,8 @@ from swarm.ledger.state.verdict import Header, Validator
 MAX_VALIDATORS = 25  # each votes on every block; more SNs follow the log and serve the API
 
 
-class Reader(Protocol):
-    """Something that has tables: a state or another draft."""
+class Tables(Protocol):
+    """Something that has records."""
 
     def get(self, table: str, key: str) -> Record | None:
         """The record as it is; not to be changed."""
@@ -36,6 +36,10 @@ class Reader(Protocol):
     def keys(self, table: str) -> list[str]:
         """All names of a table, sorted."""
         ...
+
+
+class Reader(Tables, Protocol):
+    """What a draft is made upon: a state or another draft."""
 
     def created(self, table: str, organisation: str) -> int:
         """How many records of a table belong to an organisation."""
@@ -164,7 +168,7 @@ class Draft:
         return cast("Contract | None", self.edit("contracts", name))
 
 
-def validators(reader: Reader) -> tuple[Validator, ...]:
+def validators(reader: Tables) -> tuple[Validator, ...]:
     """Those that vote on the next block, in the order of their uids."""
     found = []
     for uid in reader.keys("nodes"):

@@ -14,7 +14,7 @@ from swarm.identity import Role
 from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.state import args as a
 from swarm.ledger.state import authorities
-from swarm.ledger.state.draft import Context, Draft, Reader, validators
+from swarm.ledger.state.draft import Context, Draft, Tables, validators
 from swarm.ledger.state.nodes import depart
 from swarm.ledger.state.operation import FULL, UNKNOWN_NODE, Operation
 from swarm.ledger.state.records import Eviction
@@ -91,7 +91,7 @@ def _check_vote(draft: Draft, context: Context, key: str) -> None:
         raise Refused(FULL, "too many evictions wait for votes of others")
 
 
-def _organisations(reader: Reader) -> list[str]:
+def _organisations(reader: Tables) -> list[str]:
     """The organisation of each present validator, one entry a validator."""
     found = []
     for validator in validators(reader):
@@ -106,7 +106,7 @@ def _leaves_none(draft: Draft, key: str) -> bool:
     return all(node is not None and node["fingerprint"] == key for node in present)
 
 
-def standing(reader: Reader, eviction: Eviction) -> dict[str, Any]:
+def standing(reader: Tables, eviction: Eviction) -> dict[str, Any]:
     """How far an eviction is: whether it is done, validators for it, validators that it needs."""
     settings = reader.get("meta", "settings")
     assert settings is not None, "the genesis makes it"
@@ -148,7 +148,7 @@ def _reason(eviction: Eviction) -> str:
     return f"{who} was evicted at height {eviction['at']} by the votes of {voters}"
 
 
-def bar(reader: Reader, fingerprint: str) -> str | None:
+def bar(reader: Tables, fingerprint: str) -> str | None:
     """Why nothing signed with this key is taken any more; None when it is not barred."""
     record = reader.get("evictions", fingerprint)
     return str(record["reason"]) if record is not None and record["at"] else None
