@@ -10,10 +10,13 @@ writer:
           16   header, JSON: {"tensors": [[name, dtype, shape, offset], ...], "size": N}
      4096·k    data section of N bytes
 
+A tensor that travels in a narrower type than the program's (see `narrow`) has a fifth part, `of`:
+[name, "float16", shape, offset, "float32"] lies here as float16 and is float32 in the program.
+
 All numbers are little-endian. Offsets count from the start of the data section. Each tensor starts
 at the next multiple of 64 after its predecessor, and N is padded to a multiple of 64; there is
-exactly one valid layout for a list of tensors, so nothing can overlap, and whoever reduces the data
-section as one vector finds no surprises in it.
+exactly one valid layout for a list of tensors and a transfer type, so nothing can overlap, and
+whoever reduces the data section as one vector finds no surprises in it.
 
 `bfloat16` has no numpy type; such tensors appear as their `uint16` bit patterns, with the tag in
 the layout.
@@ -39,6 +42,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from swarmlearning.narrow import TRANSFER, narrow, stored, widen
 
 MAGIC = b"SWRMTNSR"
 VERSION = 1
@@ -78,12 +83,17 @@ class TensorFileError(Exception):
 
 
 class Tensor(NamedTuple):
-    """One entry of a layout; `offset` counts from the start of the data section, in bytes."""
+    """One entry of a layout; `offset` counts from the start of the data section, in bytes.
+
+    It lies in the file as `dtype` and is `of` in the program; these are equal unless the model
+    travels in a narrower type.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     offset: int
+    of: str
 
     @property
     def nbytes(self) -> int:
@@ -94,11 +104,16 @@ class Tensor(NamedTuple):
 class Layout:
     """Names, types, shapes and places of all tensors of one model. Immutable, checked when made."""
 
-    def __init__(self, tensors: Sequence[tuple[str, str, Sequence[int]]]) -> None:
+    def __init__(
+        self, tensors: Sequence[tuple[str, str, Sequence[int]]], transfer: str = ""
+    ) -> None:
         """Place `tensors`, given as (name, dtype tag, shape), one behind the other.
 
+        The tags are the program's; with a `transfer` type, wider floats are stored in that type.
         Raises TensorFileError when a name, type, shape or one of the limits is violated.
         """
+        if transfer and transfer not in TRANSFER:
+            raise TensorFileError(f"{transfer!r} is not a type to transfer floats in")
         if len(tensors) > MAX_TENSORS:
             raise TensorFileError(f"{len(tensors)} tensors, at most {MAX_TENSORS} are allowed")
         placed: list[Tensor] = []
@@ -109,7 +124,8 @@ class Layout:
             if name in names:
                 raise TensorFileError(f"tensor {name!r} appears twice")
             names.add(name)
-            tensor = Tensor(name, dtype, tuple(shape), _align(end, ALIGNMENT))
+            place = _align(end, ALIGNMENT)
+            tensor = Tensor(name, stored(dtype, transfer), tuple(shape), place, dtype)
             end = tensor.offset + tensor.nbytes
             if end > MAX_SIZE:
                 raise TensorFileError(f"tensor {name!r} makes the model larger than {MAX_SIZE} B")
@@ -118,9 +134,14 @@ class Layout:
         self.size = _align(end, ALIGNMENT)
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> Layout:
+    def of(cls, arrays: Mapping[str, Array], transfer: str = "") -> Layout:
         """The layout of `arrays`, in their order."""
-        return cls([(name, dtype_tag(array, name), array.shape) for name, array in arrays.items()])
+        tensors = [(name, dtype_tag(array, name), array.shape) for name, array in arrays.items()]
+        return cls(tensors, transfer)
+
+    def narrowed(self, transfer: str) -> Layout:
+        """The layout of the same model when it travels as `transfer`."""
+        return Layout([(t.name, t.of, t.shape) for t in self.tensors], transfer)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.tensors == other.tensors
@@ -130,18 +151,21 @@ class Layout:
 
     def schema_digest(self) -> bytes:
         """SHA-256 over names, types and shapes: equal exactly when two models fit each other."""
-        schema = [[t.name, t.dtype, list(t.shape)] for t in self.tensors]
+        schema = [[t.name, _type(t), list(t.shape)] for t in self.tensors]
         return hashlib.sha256(_json(schema)).digest()
 
     def schema_lines(self) -> list[str]:
         """One line for each tensor, so that a mismatch can name the tensor that differs."""
         return [
-            f"{t.name} {t.dtype} {'x'.join(map(str, t.shape)) or 'scalar'}" for t in self.tensors
+            f"{t.name} {_type(t)} {'x'.join(map(str, t.shape)) or 'scalar'}" for t in self.tensors
         ]
 
     def header(self) -> bytes:
         """The bytes before the data section, padding included."""
-        entries = [[t.name, t.dtype, list(t.shape), t.offset] for t in self.tensors]
+        entries = [
+            [t.name, t.dtype, list(t.shape), t.offset, *([t.of] * (t.of != t.dtype))]
+            for t in self.tensors
+        ]
         text = _json({"tensors": entries, "size": self.size})
         if len(text) > MAX_HEADER:
             raise TensorFileError(f"header of {len(text)} B, at most {MAX_HEADER} B are allowed")
@@ -161,10 +185,18 @@ class Layout:
         if not isinstance(entries, list):
             raise TensorFileError("'tensors' is not a list")
         for entry in entries:
-            if not isinstance(entry, list) or len(entry) != 4:
-                raise TensorFileError("an entry is not [name, dtype, shape, offset]")
-        layout = cls([(entry[0], entry[1], entry[2]) for entry in entries])
+            if not isinstance(entry, list) or len(entry) not in (4, 5):
+                raise TensorFileError("an entry is not [name, dtype, shape, offset] or five parts")
+        # The fifth part is there where the transfer type, one for all, is the narrower one.
+        transfer = next((entry[1] for entry in entries if len(entry) == 5), "")
+        if not isinstance(transfer, str):
+            raise TensorFileError("a tensor's type is not a text")
+        layout = cls([(*_named(entry), entry[2]) for entry in entries], transfer)
         for tensor, entry in zip(layout.tensors, entries, strict=True):
+            if tensor.dtype != entry[1] or (len(entry) == 5) != (tensor.of != tensor.dtype):
+                raise TensorFileError(
+                    f"tensor {tensor.name!r} is stored as {entry[1]!r}, expected {tensor.dtype}"
+                )
             if not _is_int(entry[3]) or entry[3] != tensor.offset:
                 raise TensorFileError(
                     f"tensor {tensor.name!r} lies at {entry[3]!r}, expected {tensor.offset}"
@@ -187,8 +219,18 @@ class TensorFile:
         """Arrays over the mapped memory, no copies; read-only when the file was opened so."""
         return {t.name: self._view(t) for t in self.layout.tensors}
 
+    def arrays(self) -> dict[str, Array]:
+        """As `views`, in the program's types: what is stored in a narrower one is widened."""
+        return {
+            t.name: self._view(t) if t.of == t.dtype else widen(self._view(t), t.dtype, t.of)
+            for t in self.layout.tensors
+        }
+
     def write(self, arrays: Mapping[str, Array]) -> None:
-        """Copy `arrays` into the file. Raises TensorFileError when they do not fit the layout."""
+        """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
+
+        Raises TensorFileError when they do not fit the layout.
+        """
         tensors = self.layout.tensors
         if set(arrays) != {t.name for t in tensors}:
             odd = sorted(set(arrays) ^ {t.name for t in tensors})
@@ -196,11 +238,14 @@ class TensorFile:
         for tensor in tensors:
             array = arrays[tensor.name]
             tag = dtype_tag(array, tensor.name)
-            if tag != tensor.dtype or array.shape != tensor.shape:
+            if tag != tensor.of or array.shape != tensor.shape:
                 raise TensorFileError(
                     f"tensor {tensor.name!r} is {tag} {array.shape}, "
-                    f"the file holds {tensor.dtype} {tensor.shape}"
+                    f"the file holds {tensor.of} {tensor.shape}"
                 )
+            if tensor.of != tensor.dtype:
+                narrow(array, tensor.dtype, self._view(tensor))
+                continue
             if tag == "bfloat16":
                 array = array.view(np.uint16)
             np.copyto(self._view(tensor), array, casting="equiv")
@@ -317,6 +362,16 @@ def _check_entry(name: object, dtype: object, shape: object) -> None:
         volume *= max(dimension, 1)
         if volume > MAX_SIZE:
             raise TensorFileError(f"tensor {name!r} is larger than {MAX_SIZE} B")
+
+
+def _named(entry: list[Any]) -> tuple[Any, Any]:
+    """Name and program's type of a header's entry, as they came."""
+    return entry[0], entry[4] if len(entry) == 5 else entry[1]
+
+
+def _type(tensor: Tensor) -> str:
+    """A tensor's type for people and schemas: "float32", or "float32>float16" when narrowed."""
+    return tensor.of if tensor.of == tensor.dtype else f"{tensor.of}>{tensor.dtype}"
 
 
 def _is_int(value: object) -> bool:

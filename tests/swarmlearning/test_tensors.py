@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from swarmlearning import tensors
+from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import DTYPES, Layout, TensorFileError
 
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
+transfers = st.sampled_from(["", *TRANSFER])
 models = st.dictionaries(
     st.text(min_size=1, max_size=20), st.tuples(st.sampled_from(sorted(DTYPES)), shapes), max_size=8
 )
@@ -36,20 +38,22 @@ def as_seen(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 @in_a_temporary_folder
-@given(models)
-def test_what_is_written_is_read(tmp_path: Path, model: dict[str, Any]) -> None:
+@given(models, transfers)
+def test_what_is_written_is_read(tmp_path: Path, model: dict[str, Any], transfer: str) -> None:
+    """In the program's types and shapes, whatever it travels in (small integers fit all)."""
     arrays = {name: array_of(tag, shape) for name, (tag, shape) in model.items()}
-    layout = Layout.of(arrays)
+    layout = Layout.of(arrays, transfer)
     path = tmp_path / "weights.bin"
     with tensors.create(path, layout) as file:
         file.write(arrays)
     with tensors.open(path) as file:
         assert file.layout == layout
         assert len(file.data) == layout.size
-        for name, view in file.views().items():
-            assert view.shape == arrays[name].shape
-            np.testing.assert_array_equal(view, as_seen(arrays[name]))
-            del view
+        for name, array in file.arrays().items():
+            assert array.shape == arrays[name].shape
+            assert array.dtype == as_seen(arrays[name]).dtype
+            np.testing.assert_array_equal(array, as_seen(arrays[name]))
+            del array
 
 
 @given(models)
@@ -64,13 +68,14 @@ def test_tensors_are_aligned_ascending_and_apart(model: dict[str, Any]) -> None:
     assert end <= layout.size < end + 64
 
 
-@given(models)
-def test_a_header_describes_exactly_its_layout(model: dict[str, Any]) -> None:
-    layout = Layout([(name, tag, shape) for name, (tag, shape) in model.items()])
+@given(models, transfers)
+def test_a_header_describes_exactly_its_layout(model: dict[str, Any], transfer: str) -> None:
+    layout = Layout([(name, tag, shape) for name, (tag, shape) in model.items()], transfer)
     head = layout.header()
     assert len(head) % 4096 == 0
     (length,) = struct.unpack_from("<I", head, 12)
     assert Layout.parse(head[16 : 16 + length]) == layout
+    assert layout.narrowed(transfer) == layout
 
 
 json_values = st.recursive(
@@ -80,13 +85,15 @@ json_values = st.recursive(
     ),
     max_leaves=20,
 )
+four_parts = (
+    st.text(max_size=3) | json_values,
+    st.sampled_from([*DTYPES, "object"]) | json_values,
+    st.lists(st.integers(-1, 1 << 62), max_size=40) | json_values,
+    st.sampled_from([0, 64, 128]) | json_values,
+)
 entries = st.lists(
-    st.tuples(
-        st.text(max_size=3) | json_values,
-        st.sampled_from([*DTYPES, "object"]) | json_values,
-        st.lists(st.integers(-1, 1 << 62), max_size=40) | json_values,
-        st.sampled_from([0, 64, 128]) | json_values,
-    ).map(list)
+    st.tuples(*four_parts).map(list)
+    | st.tuples(*four_parts, st.sampled_from(["float64", "float32"]) | json_values).map(list)
     | json_values,
     max_size=4,
 )
@@ -133,6 +140,14 @@ def test_no_bytes_hurt_the_reader(tmp_path: Path, data: bytes, with_magic: bool)
         (b'{"tensors":[["a","int8",[1,1.0],0]],"size":64}', "whole number"),
         (b'{"tensors":[["","int8",[1],0]],"size":64}', "1 to 1024"),
         (b'{"tensors":[["a","int8",[-1],0]],"size":0}', "whole number"),
+        (b'{"tensors":[["a","int8",[],0,"float32"]],"size":64}', "'int8' is not a type to"),
+        (b'{"tensors":[["a",{},[],0,"float32"]],"size":64}', "not a text"),
+        (b'{"tensors":[["a","float32",[],0,"float32"]],"size":64}', "stored as 'float32'"),
+        (b'{"tensors":[["a","float32",[],0,"float16"]],"size":64}', "expected float16"),
+        (
+            b'{"tensors":[["a","float16",[],0,"float32"],["b","float32",[],64]],"size":128}',
+            "'b' is stored as 'float32', expected float16",
+        ),
     ],
 )
 def test_the_error_says_what_is_wrong(text: bytes, said: str) -> None:
@@ -201,3 +216,19 @@ def test_the_schema_digest_sees_names_types_and_shapes() -> None:
         "a float32 2x3",
         "b bool scalar",
     ]
+
+
+def test_the_schema_tells_narrowed_tensors_from_others() -> None:
+    model = [("a", "float32", (2, 3)), ("b", "int64", ()), ("c", "float16", (1,))]
+    layouts = [Layout(model, transfer) for transfer in ("", *TRANSFER)]
+    assert layouts[0] == layouts[1], "float32 is no narrower than what is there"
+    assert len({layout.schema_digest() for layout in layouts}) == 3
+    assert layouts[3].schema_lines() == ["a float32>bfloat16 2x3", "b int64 scalar", "c float16 1"]
+    narrow = Layout([("a", "float16", (2, 3))])
+    assert narrow.schema_digest() != Layout([("a", "float32", (2, 3))], "float16").schema_digest()
+
+
+def test_an_unknown_transfer_type_is_refused() -> None:
+    for wrong in ("float64", "int8", "fp16"):
+        with pytest.raises(TensorFileError, match=wrong):
+            Layout([], wrong)
