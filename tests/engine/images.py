@@ -1,9 +1,15 @@
-"""Images for tests that need an engine, built when they are missing."""
+"""Images for tests that need an engine, built when they are missing.
+
+Building takes minutes, most of them waiting for downloads. So `begin` starts it beside the tests
+that need no engine, and `base` and `nodes` wait until it is done.
+"""
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tests.engine.up import ensure
@@ -18,22 +24,26 @@ def has(image: str) -> bool:
     ).returncode
 
 
+@functools.cache
+def begin() -> Future[str]:
+    """Start to make all images, with that of the nodes from the present source; once a process."""
+    return ThreadPoolExecutor(1).submit(lambda: ensure() or _build())
+
+
 def base() -> str:
     """Make an engine answer and the base image present; returns "" or the reason why not."""
-    reason = ensure()
-    if reason or (has(BASE) and has("hello-world")):
-        return reason
-    return _build("base")
+    reason = begin().result()
+    return "" if reason and not ensure() and has(BASE) and has("hello-world") else reason
 
 
 def nodes() -> str:
-    """The same, with the image of all nodes built from the present source."""
-    return ensure() or _build()
+    """The same, with the image of all nodes."""
+    return begin().result()
 
 
-def _build(*arguments: str) -> str:
+def _build() -> str:
     done = subprocess.run(
-        [str(REPOSITORY / "image" / "build"), *arguments],
+        [str(REPOSITORY / "image" / "build")],
         cwd=REPOSITORY,
         env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         | {"PYTHON": sys.executable, "HOME": str(Path.home())},
