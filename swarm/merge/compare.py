@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from swarm.errors import RemoteError
+from swarm.merge.attempt import Key
 from swarm.merge.blocks import DIGEST, root, split
 from swarm.merge.dial import HANDSHAKE, Dialler, Member
-from swarm.merge.exchange import Key, Refused
 from swarm.merge.plan import Plan
+from swarm.merge.sending import Refused
 from swarm.merge.wire import PROTOCOL, Kind
 
 

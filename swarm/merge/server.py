@@ -26,8 +26,9 @@ from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, Peer, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.dial import HANDSHAKE, prepare_accepted
-from swarm.merge.exchange import UNWELCOME, Exchange, Key
+from swarm.merge.exchange import Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
+from swarm.merge.sending import UNWELCOME
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 log = logging.getLogger("swarm.merge")

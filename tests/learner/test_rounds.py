@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from swarm.learner.messages import Exit
 from swarm.merge.dial import Member, Unreachable
-from swarm.merge.exchange import Buffers, Exchange
+from swarm.merge.exchange import Buffers
 from swarm.merge.progress import Limits
+from swarm.merge.sending import Sender
 from swarm.merge.wire import Channel, Kind
 from tests.learner.conftest import Swarm
 from tests.learner.program import Host
@@ -349,23 +350,23 @@ def test_an_owner_that_hands_out_different_shards_is_found(
 
 def cheat(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sends every other member other bytes for its shard."""
-    real = Exchange._stream
+    real = Sender.stream
 
-    def stream(self: Exchange, channel: Channel, j: int, answer: dict[str, Any]) -> None:
-        send = channel.send_chunk
+    def stream(self: Sender, channel: Channel, answer: dict[str, Any]) -> None:
+        send, attempt = channel.send_chunk, self._attempt
 
         def other(kind: Kind, index: int, data: memoryview) -> None:
-            if kind is Kind.REDUCED and self._uids[self._me] == host.uid:
-                data = memoryview(bytes([j + 1]) * len(data))
+            if kind is Kind.REDUCED and attempt.uids[attempt.me] == host.uid:
+                data = memoryview(bytes([self._j + 1]) * len(data))
             send(kind, index, data)
 
         channel.send_chunk = other  # type: ignore[method-assign]
         try:
-            real(self, channel, j, answer)
+            real(self, channel, answer)
         finally:
             channel.send_chunk = send  # type: ignore[method-assign]
 
-    monkeypatch.setattr(Exchange, "_stream", stream)
+    monkeypatch.setattr(Sender, "stream", stream)
 
 
 def test_the_ledger_out_of_reach_is_waited_for_and_said(swarm: Swarm) -> None:

@@ -142,8 +142,8 @@ def test_a_broken_connection_is_made_again_and_goes_on(make: Make) -> None:
     exchanges = [node.begin(roster, KEY) for node in members]
     for _ in range(5):
         for exchange in exchanges:
-            with exchange._changed:
-                channels = list(exchange._out.values())
+            with exchange.attempt.changed:
+                channels = list(exchange.attempt.outgoing.values())
             for channel in channels:
                 channel.abort()
     digests = {node.done.get(timeout=BOUND).digest for node in members}
@@ -173,5 +173,5 @@ def test_abort_ends_all_threads_at_any_time(make: Make) -> None:
         exchanges = [node.begin(roster, Key(CONTRACT, number, 0)) for node in members]
         for exchange in exchanges:
             exchange.abort()
-            assert not exchange._out
-            assert not exchange._serving
+            assert not exchange.attempt.outgoing
+            assert not exchange.attempt.incoming
