@@ -56,26 +56,41 @@ class SwarmCallbackBase:
         Raises SwarmError on a bad parameter, or when the learner refuses.
         """
         super().__init__()
-        self.logger: logging.Logger = kwargs.get("logger") or default_logger()
-        self.logger.info("SwarmCallbackBase logger is set")
-        self._settings = Settings.read(
-            syncFrequency, minPeers, trainingContract, kwargs, self.platforms
-        )
+        self._read_parameters(syncFrequency, minPeers, trainingContract, kwargs)
         self._verifyAndSetPlatformContext(kwargs)
+        self._swarmInitialize()
+
+    def _read_parameters(
+        self, sync_frequency: int, min_peers: int, contract: str, params: Mapping[str, Any]
+    ) -> None:
+        self.logger: logging.Logger = params.get("logger") or default_logger()
+        self.logger.info("SwarmCallbackBase logger is set")
+        settings = Settings.read(sync_frequency, min_peers, contract, params, self.platforms)
+        self._settings = settings
+        self.mlPlatform = settings.platform
+        self.valData = settings.validation_data
+        self.valBatchSize = settings.validation_batch
+        parts: tuple[Any, Any, Any, Any, Any] = (None,) * 5
+        if self.valData is not None:
+            parts = self._getValidationDataForAdaptiveSync(self.valData, self.valBatchSize)
+        self.valGen, self.validationSteps, self.valX, self.valY, self.valSampleWeight = parts
         self._log_parameters()
         self.loopback = os.environ.get("SWARM_LOOPBACK", "").lower() == "true"
         self.logger.info("***** Is Swarm callback in loopback mode: %s *****", self.loopback)
 
         self.isSwarmTrainingOver = False
         self.epochsCompleted = 0
-        self.nextSyncInterval = self._settings.sync_frequency
-        self.stepsBeforeNextSync = self._settings.sync_frequency
+        self.nextSyncInterval = settings.sync_frequency
+        self.stepsBeforeNextSync = settings.sync_frequency
         self.userMergeDone = False
         self.roundsMerged = 0
         self.mergeSeconds: list[float] = []  # of each merge, waiting for the peers included
         self._session = Session(link.directory(), self.logger)
         self._begun = False
         self._has_merged = False
+
+    def _swarmInitialize(self) -> None:
+        """Open the session. The last step of the constructor."""
         if not self.loopback:
             self._session.open(self._settings)
 
@@ -197,7 +212,9 @@ class SwarmCallbackBase:
             f"  trainingContract       = {settings.contract}",
             f"  syncFrequency          = {settings.sync_frequency}",
             f"  minPeers               = {settings.min_peers}",
-            f"  mergeMethod            = {settings.merge_method.name}",
+            f"  mergeMethod            = {settings.merge_method}",
+            *(f"    {name:<20} = {value}" for name, value in settings.merge_args.items()),
+            f"  useAdaptiveSync        = {settings.adaptive}",
             f"  nodeWeightage          = {settings.weightage}",
             f"  checkinModelOnTrainEnd = {settings.mode.name}",
             f"  totalEpochs            = {settings.total_epochs}",
@@ -221,6 +238,26 @@ class SwarmCallbackBase:
     def _verifyAndSetPlatformContext(self, params: Mapping[str, Any]) -> None:
         """Check the parameters that only this framework knows. Raises SwarmError."""
         raise NotImplementedError
+
+    def _getValidationDataForAdaptiveSync(
+        self, valData: Any, valBatchSize: int | None
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """`adsValData`, which is not None, as (generator, steps, x, y, sample weights).
+
+        Called by the constructor, before `_verifyAndSetPlatformContext`. The parts are kept as
+        `valGen`, `validationSteps`, `valX`, `valY` and `valSampleWeight`; what is not used is None.
+        This implementation knows (x, y) and (x, y, sample_weight), and takes everything else for a
+        data set that can be read again and again. Raises SwarmError.
+        """
+        if not isinstance(valData, (tuple, list)):
+            return valData, None, None, None, None
+        if len(valData) not in (2, 3):
+            raise SwarmError(
+                f"adsValData has {len(valData)} parts; "
+                "give (x, y), (x, y, sample_weight) or a dataset"
+            )
+        x, y, *weights = valData
+        return None, None, x, y, weights[0] if weights else None
 
     def _saveModelWeightsToDict(self) -> dict[str, Array]:
         """The model's weights. Names and order must be the same on all nodes."""

@@ -6,6 +6,7 @@ model.fit(x, y, callbacks=[SwarmCallback(syncFrequency=128, minPeers=2)])
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,14 +24,17 @@ __all__ = ["SwarmCallback", "SwarmError"]
 
 keras_compat.install(tf.keras.Model)
 
+MAX_GENERATED = 1000  # batches that are kept of a generator
+
 
 class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ignore[misc]
     """Merges a Keras model with its peers while `fit` runs. See SwarmCallbackBase.
 
     Keras calls all hooks by itself; its `on_train_batch_end` leads to `on_batch_end`.
 
-    `adsValData` is (x, y), (x, y, sample_weight), or a dataset; the merged model is evaluated on it
-    after each round, for the reports. Loss and the first compiled metric are reported.
+    `adsValData` is (x, y), (x, y, sample_weight), or a dataset (also a generator that ends); the
+    merged model is evaluated on it after each round, for the reports and for adaptive sync. Loss
+    and the first compiled metric are reported.
     """
 
     platforms = (SLPlatforms.KERAS, SLPlatforms.TF)
@@ -53,18 +57,23 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
             if params.get("tf") is None or params.get("sess") is None:
                 raise SwarmError("tf and sess params are must for Tensorflow platform")
             raise SwarmError("sessions of TensorFlow 1 are not supported; use a Keras model")
-        data = self._settings.validation_data
-        if isinstance(data, types.GeneratorType):
-            raise SwarmError(
-                "adsValData is a generator, which is used up after one round; "
-                "give arrays or a tf.data.Dataset"
-            )
-        if isinstance(data, (tuple, list)) and len(data) not in (2, 3):
-            raise SwarmError(
-                f"adsValData has {len(data)} parts; give (x, y), (x, y, sample_weight) or a dataset"
-            )
         if "hfMode" in params:
             self.logger.info("hfMode is ignored: it is for Hugging Face models")
+
+    def _getValidationDataForAdaptiveSync(
+        self, valData: Any, valBatchSize: int | None
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        if not isinstance(valData, types.GeneratorType):
+            return super()._getValidationDataForAdaptiveSync(valData, valBatchSize)
+        # It can be read once, and is needed in each round.
+        batches = list(itertools.islice(valData, MAX_GENERATED + 1))
+        if not 0 < len(batches) <= MAX_GENERATED:
+            raise SwarmError(
+                f"adsValData is a generator, which is read once and kept; it gave "
+                f"{'no batch' if not batches else f'more than {MAX_GENERATED} batches'}. "
+                "Give one that ends, arrays, or a tf.data.Dataset"
+            )
+        return batches, len(batches), None, None, None
 
     def _saveModelWeightsToDict(self) -> dict[str, Array]:
         weights = self._weights()
@@ -80,20 +89,20 @@ class SwarmCallback(SwarmCallbackBase, tf.keras.callbacks.Callback):  # type: ig
             weight.assign(value)
 
     def _calculateLocalLossAndMetrics(self) -> tuple[float, float]:
-        data = self._settings.validation_data
-        batch = self._settings.validation_batch
         saved, history = self._metric_values(), getattr(self.model, "history", None)
-        if isinstance(data, (tuple, list)):
-            x, y, *weights = data
+        if self.valX is not None:
             scores = self.model.evaluate(
-                x,
-                y,
-                sample_weight=weights[0] if weights else None,
-                batch_size=batch,
+                self.valX,
+                self.valY,
+                sample_weight=self.valSampleWeight,
+                batch_size=self.valBatchSize,
                 verbose=0,
             )
+        elif self.validationSteps is not None:
+            batches = (batch for batch in self.valGen)
+            scores = self.model.evaluate(batches, steps=self.validationSteps, verbose=0)
         else:
-            scores = self.model.evaluate(data, verbose=0)
+            scores = self.model.evaluate(self.valGen, verbose=0)
         # evaluate() has overwritten the running sums of the epoch that is under way, and in
         # tf_keras the history that fit() will return.
         self.model.history = history
