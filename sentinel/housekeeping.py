@@ -67,7 +67,9 @@ class Housekeeper:
 
     async def _report(self, loss: Loss, key: tuple[str, str]) -> None:
         try:
-            log.info("%s: reporting %s lost: %s", loss.contract, loss.uid, loss.reason)
+            node = self._ledger.state.get("nodes", loss.uid)
+            name = node["name"] if node else loss.uid
+            log.info("%s: reporting %s lost: %s", loss.contract, name, loss.reason)
             verdict = await self._writer.submit("round.lost", loss._asdict())
             if not verdict.ok:
                 log.info("%s: report of %s: %s", loss.contract, loss.uid, verdict.text)

@@ -66,6 +66,11 @@ def get_status(session: Session, args: Args, out: Output) -> None:
             field("LAST MERGE", f"round {last['round']} of {_names(contract, last['roster'])} at "
                   f"{moment(last['at_ms'])}, model {last['digest']}")
         )  # fmt: skip
+    for fault in contract["faults"]:
+        out.line(
+            field("FAULT", f"round {fault['round']}, attempt {fault['attempt']}: {fault['name']}, "
+                  f"says {fault['by']}: {fault['why'] or 'for no stated reason'}")
+        )  # fmt: skip
     out.line(field("WAITING", contract["waiting"]))
 
 

@@ -58,6 +58,7 @@ def contract(*uids: str) -> dict[str, Any]:
         "schema": None,
         "roster": [],
         "suspicions": {},
+        "faults": [],
         "merged": {},
         "last": None,
         "over": False,

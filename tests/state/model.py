@@ -100,7 +100,7 @@ class Model:
         record = {
             name: value
             for name, value in self.contract.items()
-            if name not in ("waiting", "history", "started_ms", "last", "checkins")
+            if name not in ("waiting", "history", "started_ms", "last", "checkins", "faults")
         }
         pending = tuple(one.key() if one else "" for one in self.pending)
         checkins = sorted(self.contract["checkins"])

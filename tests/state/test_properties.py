@@ -273,4 +273,4 @@ def test_the_genesis_digest_is_pinned() -> None:
     assert PREPARED.get("nodes", WORLD.uid("sl-1"))["host"] == NODE["host"]  # type: ignore[index]
 
 
-GENESIS_DIGEST = "3f1ac5ca62d4f89ab005fd2044dc2f55cfac986f8215c8ba89ae114b01a9645b"
+GENESIS_DIGEST = "0332fb4a7b181ff86c100c14fe65959462289a221046dd57890ca37c6aa4ee96"

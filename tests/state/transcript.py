@@ -136,9 +136,16 @@ class Session:
     def do_lost(self, reporter: str, name: str) -> Verdict:
         return self.world.lost(reporter, name)
 
-    def do_quit(self, name: str) -> Verdict:
+    def do_quit(self, name: str, **options: Any) -> Verdict:
         uid = self.world.uid(name)
-        return self.world.do(name, "contract.leave", contract=DEFAULT_CONTRACT, uid=uid)
+        return self.world.do(name, "contract.leave", contract=DEFAULT_CONTRACT, uid=uid, **options)
+
+    def do_faults(self) -> list[str]:
+        return [
+            f"round {one['round']}, attempt {one['attempt']}: {one['name']}, says {one['by']}:"
+            f" {one['why']}"
+            for one in self.world.contract["faults"]
+        ]
 
     def do_report(self, name: str, **options: Any) -> Verdict:
         about = {"round": 0, "loss": "0.5", "metric": "0.9", "epochs": 1, "total_epochs": 4}

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
-from swarm.ledger.state import rounds
+from swarm.ledger.state import faults, rounds
 from swarm.ledger.state.draft import Context, Draft
 from swarm.ledger.state.operation import FULL, NOT_YOURS, Operation, created_by, own_node
 from swarm.ledger.state.records import Contract, Member, Rules
@@ -39,12 +39,14 @@ def fresh(name: str, created: int, organisation: str) -> Contract:
         schema=None,
         roster=[],
         suspicions={},
+        reasons={},
         merged={},
         lost_reports={},
         last=None,
         over=False,
         waiting="",
         history=[],
+        faults=[],
     )
 
 
@@ -146,11 +148,15 @@ def _displace(contract: Contract, candidates: list[str], full: str) -> None:
 
 
 def leave(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """A learner leaves in order."""
+    """A learner leaves in order, and may say what was wrong."""
     own_node(draft, context, args["uid"])
     contract = rounds.contract_of(draft, args["contract"])
     if args["uid"] not in contract["members"]:
         raise Refused("SW4043", f"node {args['uid']} is not in contract {contract['name']}")
+    why = faults.reason(args.get("why", ""))
+    if why and contract["members"][args["uid"]]["state"] == "active":
+        name = contract["members"][args["uid"]]["name"]
+        faults.note(contract, context.header.height, args["uid"], name, why)
     rounds.remove(draft, context, contract, [args["uid"]], "contract.leave")
     return {}
 
@@ -171,11 +177,12 @@ ENROLL = {
     "rules": a.map_of(RULES),
     "mode": a.one_of("snapshot", "inactive", "active"),
 }
+LEAVE = {"contract": a.NAME, "uid": a.UID, "why": a.optional(a.note(500))}
 SWCI = frozenset({Role.SWCI})
 SL = frozenset({Role.SL})
 OPERATIONS = (
     Operation("contract.create", SWCI, {"name": a.NAME}, create, "create a contract"),
     Operation("contract.reset", SWCI, {"contract": a.NAME}, reset, "forget a training"),
     Operation("contract.enroll", SL, ENROLL, enroll, "take part in a training"),
-    Operation("contract.leave", SL, {"contract": a.NAME, "uid": a.UID}, leave, "leave it in order"),
+    Operation("contract.leave", SL, LEAVE, leave, "leave it in order"),
 )

@@ -205,6 +205,18 @@ class PastRound(TypedDict):
     at_ms: int
 
 
+class Fault(TypedDict):
+    """A case of a member that failed a round, for people."""
+
+    round: int
+    attempt: int
+    uid: str
+    name: str
+    by: str  # names of those who say so
+    why: str
+    height: int  # of the block that has it
+
+
 class Contract(TypedDict):
     """contracts/{name}: one training."""
 
@@ -221,12 +233,14 @@ class Contract(TypedDict):
     schema: bytes | None  # digest over names, shapes and types of the tensors
     roster: list[str]
     suspicions: dict[str, list[str]]  # accused to accusers
+    reasons: dict[str, str]  # accuser to why
     merged: dict[str, bytes]
     lost_reports: dict[str, list[str]]
     last: Decided | None
     over: bool
     waiting: str
     history: list[PastRound]
+    faults: list[Fault]
 
 
 class Schema(TypedDict):

@@ -34,6 +34,7 @@ from typing import Any
 
 from swarm.identity import Role
 from swarm.ledger.state import args as a
+from swarm.ledger.state import faults
 from swarm.ledger.state.draft import Context, Draft, validators
 from swarm.ledger.state.operation import Operation, own_node, sending_sn
 from swarm.ledger.state.records import Checkin, Contract, Decided, Member, PastRound, Schema
@@ -261,6 +262,7 @@ def _clear_attempt(contract: Contract) -> None:
     contract["roster"] = []
     contract["merged"] = {}
     contract["suspicions"] = {}
+    contract["reasons"] = {}
 
 
 def _in_attempt(contract: Contract, args: dict[str, Any]) -> None:
@@ -364,9 +366,17 @@ def _decide(
 
 
 def suspect(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Say which members of the roster no bytes come from. Replaces what the sender said before."""
+    """Say which members of the roster no bytes come from. Replaces what the sender said before.
+
+    About the last decided round it is a note for people, of what came to light too late to matter.
+    """
     contract, _ = _member(draft, context, args)
     uid = args["uid"]
+    last = _last_of(draft, args)
+    if last is not None and args["attempt"] == last["attempt"] and uid in last["roster"]:
+        for accused in sorted(set(args["accused"]) & set(last["roster"]) - {uid}):
+            faults.note_afterwards(contract, context.header.height, accused, uid, args["why"])
+        return {**_progress(contract), "attempt": contract["attempt"]}
     _in_attempt(contract, args)
     for accused in args["accused"]:
         if accused == uid or accused not in contract["roster"]:
@@ -376,12 +386,15 @@ def suspect(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, A
     for accused in args["accused"]:
         accusers = contract["suspicions"].get(accused, [])
         contract["suspicions"][accused] = sorted([*accusers, uid])
+    contract["reasons"][uid] = faults.reason(args["why"])
     others = len(contract["roster"]) - 1
     out = [
         accused
         for accused, accusers in sorted(contract["suspicions"].items())
         if 2 * len(accusers) > others
     ]
+    for accused in out:
+        faults.note_suspected(contract, context.header.height, accused)
     if out:
         remove(draft, context, contract, out, "lost")
     return {**_progress(contract), "attempt": contract["attempt"]}
@@ -394,6 +407,7 @@ def _take_back_suspicions(contract: Contract, uid: str) -> None:
         if rest:
             kept[accused] = rest
     contract["suspicions"] = kept
+    contract["reasons"].pop(uid, None)
 
 
 def lost(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
@@ -414,6 +428,9 @@ def lost(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]
         if 2 * len(reports) <= len(present):
             contract["lost_reports"][uid] = sorted(reports)
             return {"state": "active", "reports": len(reports), "of": len(present)}
+    sn = draft.node(reporter)
+    by = sn["name"] if sn else reporter
+    faults.note(contract, context.header.height, uid, by, args["reason"])
     remove(draft, context, contract, [uid], "lost")
     return {"state": "lost"}
 

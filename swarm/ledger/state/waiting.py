@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from swarm.ledger.state.records import Contract, Node, Taskrunner
 
 MAX_NAMED = 6  # a sentence stays readable
+MAX_WHY = 200  # characters of what accusers say
 
 
 def names(all_names: Iterable[str]) -> str:
@@ -36,9 +37,16 @@ def _members(contract: Contract, state: str) -> list[str]:
     return [uid for uid, member in contract["members"].items() if member["state"] == state]
 
 
-def _named(contract: Contract, uids: Iterable[str]) -> str:
+def named(contract: Contract, uids: Iterable[str]) -> str:
+    """Members by name, for people."""
     members = contract["members"]
     return names(members[uid]["name"] if uid in members else uid for uid in uids)
+
+
+def said_by(contract: Contract, accusers: Iterable[str]) -> str:
+    """Why these accuse somebody, in their words."""
+    whys = dict.fromkeys(contract["reasons"].get(one, "") for one in accusers)
+    return "; ".join(filter(None, whys))
 
 
 def _checkin(contract: Contract) -> str:
@@ -48,11 +56,11 @@ def _checkin(contract: Contract) -> str:
     active = _members(contract, "active")
     absent = [uid for uid in active if uid not in checkins]
     start = f"round {contract['round']}: waiting for "
-    seen = f"checked in: {_named(contract, checkins)}; not yet: {_named(contract, absent)}"
+    seen = f"checked in: {named(contract, checkins)}; not yet: {named(contract, absent)}"
     missing = least - len(checkins)
     if missing <= 0:
         return (
-            f"{start}{_named(contract, absent)} to check in, or for the grace time to end ({seen})"
+            f"{start}{named(contract, absent)} to check in, or for the grace time to end ({seen})"
         )
     sentence = f"{start}{missing} more check-in{'s' * (missing > 1)} (minPeers {least}, {seen})"
     if len(active) < least:
@@ -60,7 +68,7 @@ def _checkin(contract: Contract) -> str:
         sentence += f"; {short} more learner{'s' * (short > 1)} must enroll"
         gone = _members(contract, "lost") + _members(contract, "left")
         if gone:
-            sentence += f" or return (gone: {_named(contract, gone)})"
+            sentence += f" or return (gone: {named(contract, gone)})"
     return sentence
 
 
@@ -69,13 +77,15 @@ def _merging(contract: Contract) -> str:
     needed = len(roster) // 2 + 1
     sentence = (
         f"round {contract['round']}, attempt {contract['attempt']}: waiting for {needed} of"
-        f" {len(roster)} learners to hold the same result (so far: {_named(contract, merged)};"
-        f" not yet: {_named(contract, [uid for uid in roster if uid not in merged])}"
+        f" {len(roster)} learners to hold the same result (so far: {named(contract, merged)};"
+        f" not yet: {named(contract, [uid for uid in roster if uid not in merged])}"
     )
     if len(set(merged.values())) > 1:
         sentence += "; their results differ"
     for accused, accusers in sorted(contract["suspicions"].items()):
-        sentence += f"; {_named(contract, [accused])} is suspected by {_named(contract, accusers)}"
+        sentence += f"; {named(contract, [accused])} is suspected by {named(contract, accusers)}"
+        if whys := said_by(contract, accusers):
+            sentence += f": {whys[:MAX_WHY]}"
     return sentence + ")"
 
 
