@@ -411,13 +411,21 @@ CATALOGUE: dict[str, Entry] = {
         "the user's program and its learner speak different protocols",
         "install the swarmlearning library of the learner's version",
     ),
-    "SW6006": Entry("an unknown merge method", "choose one that the learner's version knows"),
+    "SW6006": Entry(
+        "an unknown merge method",
+        "choose one that every learner knows; install its package, in the same version, everywhere",
+    ),
     "SW6010": Entry(
         "a setting of the learner is missing or wrong", "check the flags of run-sl, or the profile"
     ),
     "SW6011": Entry(
         "this learner is no longer in its training contract", "start the training again"
     ),
+    "SW6012": Entry(
+        "a merge method of an installed package failed",
+        "correct that package, or choose another mergeMethod",
+    ),
+    "SW6013": Entry("unusable mergeArgs", "see docs/explanation/merging.md for their meaning"),
     "SW6101": Entry(
         "another learner broke the protocol",
         "compare the versions of both learners; the ledger goes on without it when it repeats it",
@@ -441,6 +449,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW6108": Entry(
         "the kept model cannot be read", "check space and permissions of the shared directory"
+    ),
+    "SW6109": Entry(
+        "no contributing member's weights are finite",
+        "lower the learning rate; all programs brought NaN or infinity",
     ),
     "SW7001": Entry("the operator's profile cannot be read", "check the path and its permissions"),
     "SW7002": Entry("a file is not usable YAML", "correct the line that is named"),

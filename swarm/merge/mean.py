@@ -17,6 +17,7 @@ more are rounded to float64's precision.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Segment(NamedTuple):
     kind: str
 
 
-_WIRE: dict[str, np.dtype[Any]] = {
+WIRE: dict[str, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
@@ -75,14 +76,14 @@ def segments(tensors: Sequence[tuple[str, int]], size: int) -> tuple[Segment, ..
 class WeightedMean:
     """Reduces ranges of vectors with fixed weights. One thread at a time; buffers are reused."""
 
-    def __init__(self, layout: Sequence[Segment], weights: Sequence[int]) -> None:
-        """`weights` are non-negative integers, one for each input, in the order of inputs."""
+    def __init__(self, layout: Sequence[Segment], weights: Sequence[float]) -> None:
+        """`weights` are non-negative, one for each input, in the order of inputs."""
         if not weights or min(weights) < 0:
             raise ValueError("weights must be non-negative, and at least one")
         self._layout = layout
         self.contributors = contributors(weights)
-        total = sum(weights) or len(weights)
-        # Division of integers is correctly rounded, so everybody computes the same shares.
+        total = math.fsum(weights) or len(weights)
+        # Sum and quotient are correctly rounded, so everybody computes the same shares.
         self._shares = [(weights[i] if any(weights) else 1) / total for i in self.contributors]
         self._acc32 = np.empty(PIECE, np.float32)
         self._tmp32 = np.empty(PIECE, np.float32)
@@ -102,7 +103,7 @@ class WeightedMean:
                 low, high = max(run.start, start), min(run.stop, stop)
                 if low >= high:
                     continue
-                wire = _WIRE[run.kind]
+                wire = WIRE[run.kind]
                 count, skip = (high - low) // wire.itemsize, low - start
                 arrays = [np.frombuffer(data, wire, count, skip) for data in inputs]
                 self._reduce_run(run.kind, arrays, np.frombuffer(out, wire, count, skip))
@@ -146,7 +147,7 @@ class WeightedMean:
             np.left_shift(bits, np.uint32(16), out=bits)
             np.multiply(tmp, np.float32(share), out=tmp)
             np.add(acc, tmp, out=acc)
-        _to_bfloat16(acc, bits, out)
+        to_bfloat16(acc, bits, out)
 
     def _integers(self, arrays: Sequence[Array], out: Array) -> None:
         acc, tmp = self._acc64[: len(out)], self._tmp64[: len(out)]
@@ -170,23 +171,23 @@ class WeightedMean:
             np.multiply(tmp, share, out=tmp)
             np.add(acc, tmp, out=acc)
         np.rint(acc, out=acc)
-        steps = np.minimum(np.abs(acc), _BELOW_2_64).astype(np.uint64)
+        steps = np.minimum(np.abs(acc), BELOW_2_64).astype(np.uint64)
         np.copyto(out.view(np.uint64), np.where(acc < 0, base - steps, base + steps))
 
 
-_BELOW_2_64 = float(2**64 - 2**11)
+BELOW_2_64 = float(2**64 - 2**11)
 
 _NARROW = {"float32": "_float32", "float16": "_float16", "bfloat16": "_bfloat16"}
 _WIDE = {"float64": "_float64"}
 
 
-def contributors(weights: Sequence[int]) -> list[int]:
+def contributors(weights: Sequence[float]) -> list[int]:
     """Indices of the inputs that take part: those of weight > 0, or all when none has any."""
     some = [index for index, weight in enumerate(weights) if weight > 0]
     return some or list(range(len(weights)))
 
 
-def _to_bfloat16(values: Array, scratch: Array, out: Array) -> None:
+def to_bfloat16(values: Array, scratch: Array, out: Array) -> None:
     """Round float32 to the upper 16 bits, half to even; NaN stays NaN."""
     bits = values.view(np.uint32)
     np.right_shift(bits, np.uint32(16), out=scratch)

@@ -1,0 +1,142 @@
+"""The merge methods by name: those of the product, and those of installed packages.
+
+A package offers methods under the entry point group `swarm.merge_methods`. On the ledger such a one
+is called `name@version`, the version being that of its distribution, so that members which lack it,
+or have another version, are refused instead of computing something else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from swarm.errors import LocalError
+from swarm.merge.mean import Segment
+from swarm.merge.methods.base import Arg, Method, MixingWeights, guarded
+from swarm.merge.methods.mean import Mean
+
+__all__ = ["GROUP", "Method", "MixingWeights", "agreed", "check", "make", "parse_args"]
+
+GROUP = "swarm.merge_methods"
+UNKNOWN, WRONG = "SW6006", "SW6012"
+
+# Entries of mergeArgs that belong to every method, and are read elsewhere.
+COMMON = frozenset({"transferDtype"})
+
+BUILT_IN: Mapping[str, type[Method]] = {method.name: method for method in (Mean,)}
+
+
+def agreed(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """`merge_method` and `merge_args` for a contract's rules, from what a program asks for.
+
+    Defaults are written out and floats become text, so that programs which mean the same give the
+    same rules. Raises LocalError: SW6006 unknown method, SW6013 unusable mergeArgs.
+    """
+    method, version = _find(name)
+    settled = {key: value for key, value in parse_args(name, args).items() if value is not None}
+    rules = {key: _plain(value) for key, value in settled.items()}
+    rules.update({key: args[key] for key in COMMON if key in args})
+    full = f"{method.name}@{version}" if version else method.name
+    return full, rules
+
+
+def parse_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for each entry that the method has, from mergeArgs as given or as on the ledger.
+
+    None where the method derives it from its inputs. Raises LocalError as `agreed`.
+    """
+    method, _ = _find(name)
+    for key in args:
+        if key not in method.ARGS and key not in COMMON:
+            known = ", ".join(method.ARGS) or "no entries"
+            raise LocalError("SW6013", f"mergeArgs: {method.name} knows no {key!r}; it has {known}")
+    return {
+        key: _value(f"mergeArgs: {key}", arg, args[key]) if key in args else arg.default
+        for key, arg in method.ARGS.items()
+    }
+
+
+def check(name: str, args: Mapping[str, Any], contributors: int) -> str:
+    """Why the method cannot hold with so many contributing members; "" if it can."""
+    method, _ = _find(name)
+    settled = parse_args(name, args)
+    needed = int(guarded(name, lambda: method.needed(settled)))
+    if contributors >= needed:
+        return ""
+    given = ", ".join(f"{key} = {value}" for key, value in settled.items() if value is not None)
+    return (
+        f"{method.name}{' with ' * bool(given)}{given} needs {needed} contributing members,"
+        f" {contributors} are here"
+    )
+
+
+def make(
+    name: str, args: Mapping[str, Any], layout: Sequence[Segment], weights: Sequence[int]
+) -> Method:
+    """The method for one attempt; `weights` are those of the roster, in its order.
+
+    Raises LocalError: SW6006, SW6013, and SW6012 when a user's class cannot be made.
+    """
+    method, _ = _find(name)
+    settled = parse_args(name, args)
+    made: Method = guarded(name, lambda: method(settled, layout, weights))
+    return made
+
+
+def _find(name: str) -> tuple[type[Method], str]:
+    """Class of method `name` or `name@version`, and its version, "" for the product's own."""
+    plain, _, version = name.partition("@")
+    built_in = BUILT_IN.get(plain)
+    if built_in is not None and not version:
+        return built_in, ""
+    found = [point for point in entry_points(group=GROUP) if point.name == plain]
+    here = sorted({_version(point) for point in found})
+    fitting = [point for point in found if not version or _version(point) == version]
+    if len(fitting) == 1:
+        return _load(fitting[0]), _version(fitting[0])
+    if fitting:
+        raise LocalError(UNKNOWN, f"several installed packages offer merge method {plain}")
+    if found:
+        text = f"merge method {plain} is version {version} in the contract, {here[0]} here"
+        raise LocalError(UNKNOWN, text)
+    offered = sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    raise LocalError(UNKNOWN, f"no merge method {name[:80]!r} is installed; {', '.join(offered)}")
+
+
+def _version(point: EntryPoint) -> str:
+    return point.dist.version if point.dist is not None else "0"
+
+
+def _load(point: EntryPoint) -> type[Method]:
+    try:
+        method = point.load()
+    except Exception as error:
+        raise LocalError(UNKNOWN, f"merge method {point.name}: {point.value}: {error}") from error
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise LocalError(UNKNOWN, f"merge method {point.name}: {point.value} is not a Method")
+    method.name = point.name
+    return method
+
+
+def _value(what: str, arg: Arg, value: Any) -> float:
+    """`value` as the number that `arg` asks for; floats come from the ledger as text."""
+    number: float | None = None
+    if arg.kind is int and type(value) is int:
+        number = value
+    elif arg.kind is float and type(value) in (int, float, str):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = None
+    if number is None or not math.isfinite(number):
+        kind = "a whole number" if arg.kind is int else "a number"
+        raise LocalError("SW6013", f"{what} is {str(value)[:40]!r}, not {kind}")
+    if not arg.least <= number <= arg.most:
+        raise LocalError("SW6013", f"{what} is {number}, not from {arg.least} to {arg.most}")
+    return number
+
+
+def _plain(value: float) -> int | str:
+    return value if isinstance(value, int) else repr(value)
