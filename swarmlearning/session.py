@@ -46,6 +46,7 @@ class Session:
         self._sequence = 0
         self._said = ""
         self._phase = "Init"
+        self._transfer = ""  # the type that wider floats travel in
         self.has_model = False  # the swarm decided a model before this node joined
 
     def open(
@@ -57,6 +58,7 @@ class Session:
     ) -> None:
         """Wait for the learner, enroll with the contract's rules, wait until it is enrolled."""
         self._connection = self._connect(clock, sleep)
+        self._transfer = str(settings.merge_args.get("transferDtype", ""))
         self._send(
             {
                 "type": "open",
@@ -115,13 +117,16 @@ class Session:
 
     @contextlib.contextmanager
     def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
-        """The merged weights, as read-only arrays over the mapped file.
+        """The merged weights, as read-only arrays over the mapped file, or widened from it.
 
         They are valid inside the `with` only, since the learner writes the next round into the same
         memory: copy what shall stay. `model` gives the weights that they must fit; it is asked only
         by a late joiner, which has not handed in any yet.
         """
-        layout = self._trained.layout if self._trained is not None else Layout.of(model())
+        if self._trained is not None:
+            layout = self._trained.layout
+        else:
+            layout = Layout.of(model(), self._transfer)
         try:
             file = tensors.open(self._folder / link.MERGED)
         except (OSError, TensorFileError) as error:
@@ -129,7 +134,7 @@ class Session:
         with file:
             if file.layout != layout:
                 self._fail(f"the merged model does not fit this one: {_difference(layout, file)}")
-            views = file.views()
+            views = file.arrays()
             yield views
             views.clear()
 
@@ -178,7 +183,8 @@ class Session:
     def _write(self, arrays: Mapping[str, Array]) -> None:
         try:
             if self._trained is None:
-                self._trained = tensors.create(self._folder / link.TRAINED, Layout.of(arrays))
+                layout = Layout.of(arrays, self._transfer)
+                self._trained = tensors.create(self._folder / link.TRAINED, layout)
             self._trained.write(arrays)
         except (OSError, TensorFileError) as error:
             self._fail(f"cannot hand over the weights: {error}")
