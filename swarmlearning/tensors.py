@@ -19,7 +19,7 @@ exactly one valid layout for a list of tensors and a transfer type, so nothing c
 whoever reduces the data section as one vector finds no surprises in it.
 
 `bfloat16` has no numpy type; such tensors appear as their `uint16` bit patterns, with the tag in
-the layout.
+the layout. Arrays that go in have the type of the package ml_dtypes, or are made by `bfloat16`.
 
 Everything that comes out of a file is checked before memory is touched; what does not fit raises
 `TensorFileError`. Where this protection stops: a process that may write the file may also truncate
@@ -74,6 +74,9 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "uint64": np.dtype("<u8"),
     "bool": np.dtype("?"),
 }
+
+# Bit patterns that know what they are, where no package has a type for them.
+_BFLOAT16 = np.dtype("<u2", metadata={"tag": "bfloat16"})
 
 Array = NDArray[Any]
 
@@ -318,9 +321,15 @@ def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
     return TensorFile(target, layout, data_offset, mapping)
 
 
+def bfloat16(bits: Array) -> Array:
+    """An array to write: bit patterns (uint16) of bfloat16 numbers, seen as such. No copy."""
+    return bits.view(_BFLOAT16)
+
+
 def dtype_tag(array: Array, name: str) -> str:
     """The tag of an array's type. Raises TensorFileError for one that cannot be merged."""
-    tag: str = array.dtype.name
+    metadata = array.dtype.metadata
+    tag: str = metadata["tag"] if metadata and "tag" in metadata else array.dtype.name
     if tag not in DTYPES:
         raise TensorFileError(f"tensor {name!r} has type {tag}, which cannot be exchanged")
     return tag
