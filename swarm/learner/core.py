@@ -309,14 +309,14 @@ class Core(Knowledge):
         self.deliver(over=False)
 
     def deliver(self, *, over: bool) -> None:
-        assert self.session and self.pending and self.base and self.last
+        assert self.session and self.record and self.pending and self.base and self.last
         self.given = self.base.round
         self.restore()
         message = {
             "type": "merged",
             "seq": self.pending.seq,
             "round": self.base.round,
-            "next": int(self.session.rules["sync_frequency"]),
+            "next": int(self.record["interval"]),
             "over": over,
             "peers": len(self.last["roster"]),
         }

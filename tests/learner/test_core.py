@@ -59,6 +59,7 @@ def contract(*uids: str) -> dict[str, Any]:
         "roster": [],
         "suspicions": {},
         "faults": [],
+        "interval": RULES["sync_frequency"],
         "merged": {},
         "last": None,
         "over": False,

@@ -273,4 +273,4 @@ def test_the_genesis_digest_is_pinned() -> None:
     assert PREPARED.get("nodes", WORLD.uid("sl-1"))["host"] == NODE["host"]  # type: ignore[index]
 
 
-GENESIS_DIGEST = "0332fb4a7b181ff86c100c14fe65959462289a221046dd57890ca37c6aa4ee96"
+GENESIS_DIGEST = "e144d70f03fc6b4d7acb76ba993fad1b99a6e17f8c60d557a47674fc36735302"

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
-from swarm.ledger.state import faults, rounds
+from swarm.ledger.state import faults, pace, rounds
 from swarm.ledger.state.draft import Context, Draft
 from swarm.ledger.state.operation import FULL, NOT_YOURS, Operation, created_by, own_node
 from swarm.ledger.state.records import Contract, Member, Rules
@@ -47,6 +47,8 @@ def fresh(name: str, created: int, organisation: str) -> Contract:
         waiting="",
         history=[],
         faults=[],
+        interval=0,
+        losses=[],
     )
 
 
@@ -83,6 +85,7 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
         raise rounds.training_over(contract)
     if contract["rules"] is None:
         contract["rules"] = cast(Rules, {**args["rules"], "set_by": uid})
+        pace.start(contract)
         contract["status"] = CONTRACT_STATES.step(contract["status"], "contract.enroll")
     _check_rules(contract, args["rules"])
     if before is None:

@@ -241,6 +241,8 @@ class Contract(TypedDict):
     waiting: str
     history: list[PastRound]
     faults: list[Fault]
+    interval: int  # batches until the next merge; 0 before there are rules
+    losses: list[int]  # of the last rounds, see `pace`; empty without adaptive sync
 
 
 class Schema(TypedDict):

@@ -34,7 +34,7 @@ from typing import Any
 
 from swarm.identity import Role
 from swarm.ledger.state import args as a
-from swarm.ledger.state import faults
+from swarm.ledger.state import faults, pace
 from swarm.ledger.state.draft import Context, Draft, validators
 from swarm.ledger.state.operation import Operation, own_node, sending_sn
 from swarm.ledger.state.records import Checkin, Contract, Decided, Member, PastRound, Schema
@@ -328,6 +328,7 @@ def _decide(
     checkins = contract["checkins"]
     schema = draft.schema(contract["name"])
     assert schema is not None, "the first check-in fixed it"
+    pace.adapt(contract)
     contract["last"] = Decided(
         round=contract["round"],
         attempt=contract["attempt"],
