@@ -38,7 +38,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swarm.identity import Identity
-from swarm.learner.vectors import hash_leaves
+from swarm.learner import reading
 from swarm.merge import blocks
 from swarm.merge.dial import Dialler, Member, prepare_accepted
 from swarm.merge.exchange import Buffers, Exchange, Key, Window
@@ -152,6 +152,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
     layout = Layout([("weights", "float32", (job.size // 4,))])
     trained = tensors.create(job.folder / f"trained-{index}", layout)
     trained.views()["weights"][:] = vector(job, index)
+    runs = [Segment(0, layout.size, "float32")]
     merged = tensors.create(job.folder / f"merged-{index}", layout)
     pipe.send((port, identity.fingerprint))
     addresses = pipe.recv()
@@ -160,7 +161,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
     exchanges: list[Exchange] = []
 
     def once(number: int) -> int:
-        leaves = hash_leaves(trained.data)
+        leaves = reading.read(trained.data, runs).leaves
         job.roots[index * 32 : index * 32 + 32] = list(blocks.root(leaves))
         job.barrier.wait()  # in place of the ledger's check-in
         members = [
@@ -180,7 +181,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
             Key("bench", number, 0),
             uid_of(index),
             members,
-            Buffers(trained.data, leaves, merged.data, [Segment(0, layout.size, "float32")]),
+            Buffers(trained.data, leaves, merged.data, runs),
             dialler,
             lambda result: done.set(),
             window=window,

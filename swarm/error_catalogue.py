@@ -426,6 +426,10 @@ CATALOGUE: dict[str, Entry] = {
         "correct that package, or choose another mergeMethod",
     ),
     "SW6013": Entry("unusable mergeArgs", "see docs/explanation/merging.md for their meaning"),
+    "SW6014": Entry(
+        "the program's weights hold NaN or infinity",
+        "check its data and learning rate, or choose a robust mergeMethod or wider transferDtype",
+    ),
     "SW6101": Entry(
         "another learner broke the protocol",
         "compare the versions of both learners; the ledger goes on without it when it repeats it",

@@ -178,12 +178,28 @@ class Learner:
         try:
             if effect.merged:
                 self._stop_exchange()
-            root, layout = self._vectors.prepare(effect.merged)
+            assert self.core.session is not None, "a program asked for it"
+            rules = self.core.session.rules
+            transfer = str(rules["merge_args"].get("transferDtype", ""))
+            root, layout, odd = self._vectors.prepare(effect.merged, transfer)
+            if odd:
+                self._not_finite(v.not_finite(odd), rules["merge_method"])
         except LocalError as fault:
             self._feed(Broken(fault.code, fault.cause))
             return
         lines, schema = v.describe(layout), layout.schema_digest()
         self._feed(Prepared(effect.seq, root, schema, layout.size, lines))
+
+    def _not_finite(self, text: str, method: str) -> None:
+        """One NaN makes everybody's mean NaN; other methods leave it out, and people should know.
+
+        Raises LocalError SW6014.
+        """
+        if method == "mean":
+            raise LocalError("SW6014", text)
+        text = f"{text}; {method} leaves out what is not finite"
+        log.warning("%s", text)
+        self._link.tell({"type": "waiting", "text": text})
 
     def _start(self, effect: StartExchange) -> None:
         self._stop_exchange()

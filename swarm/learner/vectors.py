@@ -4,6 +4,9 @@
     merged.bin    written here: the output of exchanges and fetches, read by the program
     kept.bin      a copy of the last decided model
 
+All of them hold the vector as it travels: with a `transferDtype`, in that type (the program narrows
+what it writes and widens what it reads), so whoever fetches a model gets the decided bytes as well.
+
 merged.bin is overwritten while the next round is being merged, and that round may fail; kept.bin is
 then what late joiners fetch, and what a waiting program is given at the end. It is copied by the
 kernel, beside the program's training, and not mapped, so it does not count as memory of this
@@ -17,21 +20,30 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from swarm.errors import LocalError, RemoteError
+from swarm.learner import reading
 from swarm.merge import blocks
 from swarm.merge.exchange import Buffers
 from swarm.merge.fetch import Decided
-from swarm.merge.mean import segments
-from swarm.merge.plan import Plan
+from swarm.merge.mean import Segment, segments
 from swarmlearning import link, tensors
-from swarmlearning.tensors import Layout, TensorFile, TensorFileError
+from swarmlearning.narrow import TRANSFER
+from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
 KEPT = "kept.bin"
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
+
+
+class Contribution(NamedTuple):
+    """What is known of a contribution that was read."""
+
+    root: bytes
+    layout: Layout
+    odd: list[Tensor]  # those that hold NaN or infinity
 
 
 class Vectors:
@@ -41,6 +53,7 @@ class Vectors:
         self._folder = folder
         self._contribution: TensorFile | None = None
         self._source: tuple[str, int] = ("", 0)  # name and inode of what is mapped
+        self._runs: tuple[Segment, ...] = ()  # types in the contribution
         self._leaves: list[bytes] = []
         self.merged: TensorFile | None = None
         self._keeper: threading.Thread | None = None
@@ -50,8 +63,11 @@ class Vectors:
 
     # ----------------------------------------------------------- contribution
 
-    def prepare(self, kept: bool) -> tuple[bytes, Layout]:
-        """Map and hash the contribution; returns its root and layout. Raises LocalError SW6003."""
+    def prepare(self, kept: bool, transfer: str = "") -> Contribution:
+        """Map and read the contribution, which has to be stored for this transfer type.
+
+        Raises LocalError SW6003.
+        """
         name = KEPT if kept else link.TRAINED
         if kept:
             self.settle()
@@ -59,21 +75,24 @@ class Vectors:
             self._map(name)
             contribution = self._contribution
             assert contribution is not None
+            layout = contribution.layout
+            if layout != layout.narrowed(transfer):
+                raise TensorFileError(f"it is not stored for transferDtype {transfer or 'none'}")
             if self.merged is None or self.merged.layout != contribution.layout:
                 self._create_merged(contribution.layout)
         except (OSError, TensorFileError) as error:
             raise LocalError("SW6003", f"{self._folder / name}: {error}") from error
-        self._leaves = hash_leaves(contribution.data)
-        return blocks.root(self._leaves), contribution.layout
+        self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
+        self._leaves, finite = reading.read(contribution.data, self._runs)
+        odd = [] if finite else reading.odd_tensors(contribution.data, layout)
+        return Contribution(blocks.root(self._leaves), layout, odd)
 
     def buffers(self) -> Buffers:
         """Memory for an exchange: the prepared contribution, and merged.bin."""
         self.settle()
         assert self._contribution is not None
         assert self.merged is not None
-        layout = self._contribution.layout
-        runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
-        return Buffers(self._contribution.data, self._leaves, self.merged.data, runs)
+        return Buffers(self._contribution.data, self._leaves, self.merged.data, self._runs)
 
     def _map(self, name: str) -> None:
         inode = (self._folder / name).stat().st_ino
@@ -175,28 +194,23 @@ class Vectors:
             self._kept = -1
 
 
-def hash_leaves(vector: memoryview) -> list[bytes]:
-    """Leaf digests of a vector, by two threads: BLAKE3 lets the others run meanwhile."""
-    plan = Plan(len(vector), 2)
-    halves = [plan.shard(0), plan.shard(1)]
-
-    def part(half: tuple[int, int]) -> list[bytes]:
-        first, last = half
-        return blocks.leaves(vector[first * plan.block : last * plan.block], plan.block)
-
-    if len(vector) < 8 << 20:
-        return blocks.leaves(vector, plan.block)
-    with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(part, halves)
-    return one + two
-
-
 def describe(layout: Layout) -> list[str]:
     """Lines for the check-in, so that a differing tensor can be named; none when too many."""
     lines = [line[:256] for line in layout.schema_lines()]
     if len(lines) > MOST_LINES or sum(map(len, lines)) > MOST_TEXT:
         return []
     return lines
+
+
+def not_finite(odd: Sequence[Tensor]) -> str:
+    """Says which tensors hold NaN or infinity, and why that may be."""
+    names = ", ".join(repr(tensor.name[:64]) for tensor in odd[:3])
+    more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+    text = f"tensor{'s' * (len(odd) > 1)} {names}{more} of this node: NaN or infinity"
+    kind = next((tensor.dtype for tensor in odd if tensor.of != tensor.dtype), "")
+    if kind:
+        text += f", or above {TRANSFER[kind].largest:.5g}, the largest {kind} (transferDtype)"
+    return text
 
 
 def layout_of(header: bytes) -> Layout:
