@@ -132,6 +132,7 @@ class Core(Knowledge):
             self.take_record(event.record, event.height)
 
     def take_record(self, record: Record, height: int) -> None:
+        self.tell_faults(record)
         self.record, self.height = record, height
         last, result = record["last"], self.result
         if last is None or (self.base and self.base.round >= last["round"]):
@@ -143,6 +144,14 @@ class Core(Knowledge):
             self.hold(last)
         elif self.base and self.base.digest == last["digest"] and self.clean:
             self.hold(last)  # a round that changed nothing
+
+    def tell_faults(self, record: Record) -> None:
+        """Log who failed a round, as soon as the ledger has it."""
+        for fault in record["faults"] if self.record is not None else ():
+            if fault["height"] > self.height:
+                place = f"round {fault['round']}, attempt {fault['attempt']}"
+                said = f"{fault['name']} failed, says {fault['by']}: {fault['why']}"
+                self.out.append(Log(f"{place}: {said}", warning=True))
 
     def hold(self, last: Mapping[str, Any]) -> None:
         """merged.bin holds the decided model `last`."""
@@ -197,6 +206,16 @@ class Core(Knowledge):
         self.fetching = self.fetch_why = ""
         if last and last["digest"] == event.digest:
             self.hold(last)
+            if event.blames:
+                self.note_blames(last, event.blames)
+
+    def note_blames(self, last: Mapping[str, Any], blames: Mapping[str, str]) -> None:
+        """Say who had sent us something else than what was decided; it decides nothing."""
+        why = "; ".join(f"{self.name(uid)} {text}" for uid, text in blames.items())
+        place = {"round": last["round"], "attempt": last["attempt"]}
+        self.out.append(Log(f"round {last['round']}: {why}", warning=True))
+        tag = ("late suspicion", last["round"])
+        self.submit(tag, "round.suspect", accused=sorted(blames), why=why[:500], **place)
 
     def on_fetch_failed(self, event: FetchFailed) -> None:
         self.fetching, self.fetch_at, self.fetch_why = "", self.now + REFETCH, event.why
@@ -265,7 +284,8 @@ class Core(Knowledge):
         self.stop_exchange()
         self.fetching, self.clean = last["digest"], False
         schema = self.record["schema"] or ""
-        self.out.append(Fetch(self.session.contract, last["digest"], schema, holders))
+        attempt = last["round"], last["attempt"]
+        self.out.append(Fetch(self.session.contract, last["digest"], attempt, schema, holders))
 
     def act_open(self) -> None:
         assert self.record is not None

@@ -47,10 +47,11 @@ from swarm.learner.messages import (
     Tick,
 )
 from swarm.learner.settings import Settings
-from swarm.merge.compare import compare
+from swarm.merge.compare import changed, compare
 from swarm.merge.dial import Dialler, Member
-from swarm.merge.exchange import Exchange, Result, Window
+from swarm.merge.exchange import Exchange, Key, Result, Window
 from swarm.merge.fetch import fetch
+from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
 from swarm.merge.wire import Channel
@@ -95,6 +96,7 @@ class Learner:
         self._window = Window()
         self._exchange: Exchange | None = None
         self._partial: list[bytes] = []  # leaves of what merged.bin holds, of an aborted exchange
+        self._attempted: tuple[Key, Plan, Sequence[Member]] | None = None  # by that exchange
         self._leaves: dict[str, list[bytes]] = {}  # digest -> leaves of merged.bin
         self._fetching: Channel | None = None
         self._said = ""
@@ -232,7 +234,8 @@ class Learner:
             self._server.offer(None)
             self._exchange.abort()
             self._partial = self._exchange.partial_leaves()
-            self._exchange = None
+            ended, self._exchange = self._exchange, None
+            self._attempted = ended.key, ended.plan, ended.members
 
     def _keep(self, effect: Keep) -> None:
         leaves = self._leaves.get(effect.digest)
@@ -250,7 +253,7 @@ class Learner:
         log.log(logging.INFO if effect.status == 0 else logging.ERROR, "ending: %s", effect.text)
         self._status = effect.status
         if effect.leave:
-            self._ledger.leave()
+            self._ledger.leave(effect.text if effect.status else "")
 
     # ------------------------------------------------- fetching and comparing
 
@@ -261,7 +264,7 @@ class Learner:
 
     def _fetch_from(self, effect: Fetch) -> None:
         hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
-        have = self._partial
+        own = have = self._partial
 
         def prepare(header: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
             target = self._vectors.for_fetch(header, size, effect.schema)
@@ -281,10 +284,21 @@ class Learner:
             else:
                 self._leaves = {effect.digest: leaves}
                 self._partial = []
-                self._events.put(Fetched(effect.digest))
+                self._events.put(Fetched(effect.digest, self._changed(effect, own, leaves)))
                 return
         self._partial = []
         self._events.put(FetchFailed(effect.digest, "; ".join(reasons)[:400]))
+
+    def _changed(
+        self, effect: Fetch, own: Sequence[bytes], decided: Sequence[bytes]
+    ) -> Mapping[str, str]:
+        """Whose shards had come to us with other bytes, if we took part in that very attempt."""
+        if self._attempted is None or not own:
+            return {}
+        key, plan, members = self._attempted
+        if key[1:] != effect.attempt:
+            return {}
+        return changed(plan, members, self.uid, own, decided)
 
     def _watch_fetch(self, channel: Channel | None) -> None:
         self._fetching = channel

@@ -121,13 +121,18 @@ class Ledger:
         jobs = self._side if effect.side else self._main
         jobs.put(lambda: self._submit(effect))
 
-    def leave(self) -> None:
-        """Leave contract and network, if that can be done in `LEAVE` seconds; in this thread."""
+    def leave(self, why: str = "") -> None:
+        """Leave contract and network, if that can be done in `LEAVE` seconds; in this thread.
+
+        `why` is what was wrong, for the contract's record.
+        """
         if not self._contract:
             return
         uid = self._place.uid
         try:
             args = {"contract": self._contract, "uid": uid}
+            if why:
+                args["why"] = why[:500]
             self._client.submit("contract.leave", args, patience=LEAVE / 2)
             self._client.submit("node.leave", {"uid": uid}, patience=LEAVE / 2)
         except RemoteError as fault:

@@ -139,9 +139,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Fetched:
-    """merged.bin holds the model with this digest."""
+    """merged.bin holds the model with this digest.
+
+    `blames` says of whom our own attempt at that round had brought other bytes, and how.
+    """
 
     digest: str
+    blames: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,7 @@ class Fetch:
 
     contract: str
     digest: str
+    attempt: tuple[int, int]  # the round and the attempt that made it
     schema: str
     holders: list[Mapping[str, Any]]
 

@@ -64,6 +64,22 @@ def compare(
     return found
 
 
+def changed(
+    plan: Plan, members: Sequence[Member], me: str, own: Sequence[bytes], decided: Sequence[bytes]
+) -> dict[str, str]:
+    """Uid -> why, for owners whose shards came here with other bytes than the decided ones.
+
+    `own` and `decided` are leaf digests of the same attempt; b"" where nothing has come.
+    """
+    found = {}
+    for index, owner in enumerate(members):
+        first, last = plan.shard(index)
+        here = zip(own[first:last], decided[first:last], strict=True)
+        if owner.uid != me and any(ours and ours != theirs for ours, theirs in here):
+            found[owner.uid] = "had sent other bytes for its shard than were decided"
+    return found
+
+
 def differing(
     results: Mapping[str, Sequence[bytes]], owner: str, me: str, first: int, last: int
 ) -> list[str]:
