@@ -5,13 +5,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+from blake3 import blake3
+
+from swarm.errors import LocalError, RemoteError
+from swarm.merge import methods
+from swarm.merge.agreement import Agreement
 from swarm.merge.blocks import leaf
 from swarm.merge.dial import Member
-from swarm.merge.mean import Segment, contributors
+from swarm.merge.mean import Segment
+from swarm.merge.methods import MixingWeights
+from swarm.merge.methods.base import Matrix
+from swarm.merge.methods.distances import Distances
 from swarm.merge.plan import Chunk, Plan
 from swarm.merge.progress import Limits, Link
 from swarm.merge.wire import Channel
@@ -32,6 +42,13 @@ class Result(NamedTuple):
     digest: bytes
     shards: list[bytes]  # root over the leaves of each member's shard
     leaves: list[bytes]
+
+
+class Law(NamedTuple):
+    """How to merge: a method's name and its mergeArgs, as the contract's rules have them."""
+
+    method: str = "mean"
+    args: Mapping[str, Any] = {}
 
 
 class Buffers(NamedTuple):
@@ -56,9 +73,11 @@ class Attempt:
         me: str,
         members: Sequence[Member],
         buffers: Buffers,
+        law: Law,
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
+        """Raises LocalError when the method is not here (SW6006) or its arguments make no sense."""
         self.key = key
         self.members = sorted(members, key=lambda member: member.uid)
         self.uids = [member.uid for member in self.members]
@@ -67,16 +86,24 @@ class Attempt:
         self.clock = clock
         self.plan = Plan(len(buffers.contribution), len(members))
         self.mine = self.plan.chunk_count(self.me)
-        self.contributors = contributors([member.weight for member in self.members])
+        weights = [member.weight for member in self.members]
+        self.method = methods.make(law.method, law.args, buffers.layout, weights)
+        self.contributors = self.method.contributors
         self.givers = [i for i in self.contributors if i != self.me]
+        self.agreement: Agreement | None = None
+        if isinstance(self.method, MixingWeights):
+            names = [member.name for member in self.members]
+            self.agreement = Agreement(self._subject(), self.me, names, len(self.contributors))
 
         self.changed = threading.Condition()
         self.aborted = False
         self.done = False
+        self.failure: LocalError | RemoteError | None = None  # our own part cannot be done
         others = [i for i in range(len(members)) if i != self.me]
         now = clock()
         self.links = {i: Link(limits, now) for i in others}
         self.ready = dict.fromkeys(self.givers, 0)  # chunks of our shard, from each
+        self.measured = 0  # chunks of our shard whose distances are known; with an agreement only
         self.reduced = 0  # chunks of our shard
         self.got = dict.fromkeys(others, 0)  # reduced chunks of their shards
         self.leaves: list[bytes] = [b""] * self.plan.blocks  # of the output
@@ -89,14 +116,16 @@ class Attempt:
         return self.members[i].name
 
     def all_gave(self, number: int) -> bool:
-        """Chunk `number` of our shard is here from all; or nobody cares any more."""
-        return self.aborted or all(ready > number for ready in self.ready.values())
+        """Chunk `number` of our shard is here from all."""
+        return all(ready > number for ready in self.ready.values())
 
     def have_all(self) -> bool:
-        """The whole output is here."""
-        return self.reduced >= self.mine and all(
-            got >= self.plan.chunk_count(j) for j, got in self.got.items()
-        )
+        """The whole output is here, and all have made it from the same distances."""
+        if self.reduced < self.mine:
+            return False
+        if any(got < self.plan.chunk_count(j) for j, got in self.got.items()):
+            return False
+        return self.agreement is None or self.agreement.sealed()
 
     def note_leaves(self, chunk: Chunk, data: memoryview) -> None:
         """Digest what was written to the output for `chunk`."""
@@ -110,12 +139,38 @@ class Attempt:
         link = self.links[i]
         link.data_came(self.clock())
         gave = self.ready.get(i, self.mine) >= self.mine
+        if self.agreement is not None:
+            gave = gave and self.agreement.has_heard(i)
         link.complete = gave and self.got[i] >= self.plan.chunk_count(i)
+
+    def fail(self, fault: LocalError | RemoteError) -> None:
+        """This member cannot do its part, and no other roster would help."""
+        with self.changed:
+            self.failure = fault
 
     def blame(self, i: int, why: str) -> None:
         """Member `i` provably did something wrong; the first thing counts."""
         with self.changed:
             self.links[i].fault = self.links[i].fault or why
+
+    def blame_liars(self) -> None:
+        """Blame whoever has lied about distances; the caller holds the lock."""
+        assert self.agreement is not None
+        for i, why in self.agreement.liars().items():
+            self.links[i].fault = self.links[i].fault or why
+
+    def slanders_us(self, i: int, matrix: Matrix) -> bool:
+        """Owner `i` would have us left out for values that are finite in its shard."""
+        if self.me not in self.contributors:
+            return False
+        row = self.contributors.index(self.me)
+        if np.isfinite(matrix[row, row]):
+            return False
+        first, last = self.plan.shard(i)
+        start, stop = first * self.plan.block, min(last * self.plan.block, self.plan.size)
+        own = Distances(self.buffers.layout, 1)
+        own.add([self.buffers.contribution[start:stop]], start)
+        return bool(np.isfinite(own.matrix[0, 0]))
 
     def not_reached(self, i: int, why: str) -> None:
         """Member `i` could not be connected to."""
@@ -130,3 +185,9 @@ class Attempt:
             for channel in [*self.incoming.values(), *self.outgoing.values()]:
                 channel.abort()
             self.changed.wait_for(lambda: not self.incoming and not self.outgoing)
+
+    def _subject(self) -> bytes:
+        """Digest of all that makes this attempt what it is."""
+        brought = [[one.uid, one.weight, one.root.hex()] for one in self.members]
+        digest: bytes = blake3(json.dumps([self.key, brought]).encode()).digest()
+        return digest

@@ -112,6 +112,10 @@ class Dialler:
             self._made[channel] = presented_chain(sock)
         return channel
 
+    def sign(self, data: bytes) -> bytes:
+        """Sign with this node's key."""
+        return self._identity.sign(data)
+
     def audit(self) -> None:
         """End the connections to those whose certificate is no longer good."""
         with self._lock:

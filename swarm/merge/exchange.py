@@ -3,22 +3,32 @@
 Theory of operation. Members are sorted by uid; member j owns shard j (see `plan`). For each ordered
 pair i → j there is one connection, with data in one direction, and on it, in this order:
 
-    i's leaf digests · i's chunks of shard j · the reduced chunks of shard i
+    i's leaf digests · i's chunks of shard j · [distances · witness] · the reduced chunks of shard i
 
     sender threads     one for each other member; reads the contribution's and the output's memory
     receiver threads   one for each connection that came in (they belong to the listener)
     reducer thread     waits until chunk c of our shard is here from all, reduces it into the output
 
-Received contributions go into a window, a ring of slots for each sender; a sender that is ahead of
-the others finds no room and is slowed down by TCP. Reduced chunks go straight into the output.
-Senders never wait for reductions before their contribution is out, so there is no cycle of waits.
+*Methods per coordinate.* Received contributions go into a window, a ring of slots for each sender;
+a sender that is ahead of the others finds no room and is slowed down by TCP. Reduced chunks go
+straight into the output. Senders never wait for reductions before their contribution is out, so
+there is no cycle of waits.
+
+*Methods that mix* need the distances between whole vectors before the first value can be reduced.
+Each owner measures its shard, chunk by chunk as they come, and sends the matrix to all; the sum of
+all matrices gives everybody the same shares (see `agreement`, also for who lies about them). Until
+then contributions to our shard lie in the part of the output that is not our shard, which is just
+as large (see `store`). So reduced chunks of others are not let in before our own shard is reduced.
+No cycle here either: contributions always find room, distances wait for contributions alone, and
+reductions for distances alone.
 
 Every contribution block is checked against its leaf digest and those against the root on the
-ledger. Nobody can check a reduced shard that he has not the inputs of; its leaves become part of
-the digest on which a majority must agree.
+ledger. Nobody can check a reduced shard, or distances, that he has not the inputs of; but all get
+the same, as the leaves become part of the digest on which a majority must agree. Whose values are
+not finite is named, and left out by methods that can; the others blame it.
 
-A connection that breaks is made again and goes on where it stopped: the listener says how many
-chunks it has. `progress` decides who is to blame when nothing moves; `poll` tells.
+A connection that breaks is made again and goes on where it stopped: the listener says what it has.
+`progress` decides who is to blame when nothing moves; `poll` tells.
 
 Aborting must be quick and leave nobody with a reference to the buffers: `abort` shuts all sockets
 down and joins the threads.
@@ -29,20 +39,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from swarm.merge.attempt import Attempt, Buffers, Key, Result
+from swarm.errors import LocalError, RemoteError
+from swarm.merge.attempt import Attempt, Buffers, Key, Law, Result
 from swarm.merge.blocks import root
 from swarm.merge.dial import Dialler, Member
-from swarm.merge.mean import WeightedMean
 from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
 from swarm.merge.receiving import Receiver
+from swarm.merge.reducing import Reducer
 from swarm.merge.sending import Sender
-from swarm.merge.store import Ring, Window
+from swarm.merge.store import Parked, Ring, Store, Window
 from swarm.merge.wire import Channel, WireError
 
-__all__ = ["Buffers", "Exchange", "Key", "Result", "Window"]
+__all__ = ["Buffers", "Exchange", "Key", "Law", "Result", "Window"]
 
 
 class Exchange:
@@ -57,18 +67,18 @@ class Exchange:
         dialler: Dialler,
         on_done: Callable[[Result], None],
         *,
+        law: Law | None = None,
         window: Window | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        attempt = Attempt(key, me, members, buffers, limits or Limits(), clock)
+        """Raises LocalError: SW6006 the method of `law` is not here, SW6013 its arguments."""
+        attempt = Attempt(key, me, members, buffers, law or Law(), limits or Limits(), clock)
         self.attempt = attempt
         self._on_done = on_done
-        self._mean = WeightedMean(buffers.layout, [member.weight for member in attempt.members])
-        self._store = Ring(attempt.plan, len(attempt.givers), window or Window())
-        self._receivers = {
-            i: Receiver(attempt, self._store, i, self._check_done) for i in attempt.links
-        }
+        store = _store(attempt, window or Window())
+        self._reducer = Reducer(attempt, store, dialler.sign, self._check_done)
+        self._receivers = {i: Receiver(attempt, store, i, self._check_done) for i in attempt.links}
         self._senders = {j: Sender(attempt, dialler, j) for j in attempt.links}
         self._threads: list[threading.Thread] = []
 
@@ -96,7 +106,7 @@ class Exchange:
 
     def start(self) -> None:
         """Start to send and reduce."""
-        jobs: list[tuple[str, Callable[[], None]]] = [("reduce", self._reduce_all)]
+        jobs: list[tuple[str, Callable[[], None]]] = [("reduce", self._reducer.run)]
         jobs += [(f"to {self.attempt.name(j)}", one.run) for j, one in self._senders.items()]
         for name, job in jobs:
             thread = threading.Thread(target=job, name=name, daemon=True)
@@ -104,8 +114,10 @@ class Exchange:
             thread.start()
         self._check_done()
 
-    def serve(self, channel: Channel, uid: str) -> None:
+    def serve(self, channel: Channel, uid: str, public_key: bytes) -> None:
         """Take in what member `uid` sends over `channel`; runs in the listener's thread.
+
+        `public_key` is that of its certificate, DER.
 
         Returns when the sender has said END and may start another conversation. Raises
         ConnectionGone, or WireError for a peer that broke the rules.
@@ -113,7 +125,7 @@ class Exchange:
         attempt = self.attempt
         if uid not in attempt.uids or uid == attempt.uids[attempt.me]:
             raise WireError(f"{uid} is not a member of this attempt")
-        self._receivers[attempt.uids.index(uid)].serve(channel)
+        self._receivers[attempt.uids.index(uid)].serve(channel, public_key)
 
     def abort(self) -> None:
         """End it. When this returns, no thread touches the buffers any more.
@@ -141,8 +153,9 @@ class Exchange:
         with attempt.changed:
             if attempt.done:
                 return ""
-            have = attempt.reduced + sum(attempt.got.values())
-            total = attempt.mine + sum(map(attempt.plan.chunk_count, attempt.got))
+            have = attempt.reduced + attempt.measured + sum(attempt.got.values())
+            steps = 1 if attempt.agreement is None else 2
+            total = steps * attempt.mine + sum(map(attempt.plan.chunk_count, attempt.got))
             parts = [
                 f"{attempt.name(i)} ({text})"
                 for i, link in attempt.links.items()
@@ -150,6 +163,11 @@ class Exchange:
             ]
         share = 100 * have // max(1, total)
         return f"{share} % merged; waiting for " + (", ".join(parts) or "our own arithmetic")
+
+    @property
+    def failure(self) -> LocalError | RemoteError | None:
+        """Why our own part cannot be done, whoever is in the roster; None when it can."""
+        return self.attempt.failure
 
     def delivered(self) -> bool:
         """Everything is here, and every other member has confirmed our part."""
@@ -166,38 +184,7 @@ class Exchange:
         with self.attempt.changed:
             return list(self.attempt.leaves)
 
-    # ---------------------------------------------------------------- reducer
-
-    def _reduce_all(self) -> None:
-        attempt = self.attempt
-        for number in range(attempt.mine):
-            with attempt.changed:
-                attempt.changed.wait_for(partial(attempt.all_gave, number))
-                if attempt.aborted:
-                    return
-            self._reduce(number)
-            with attempt.changed:
-                attempt.reduced = number + 1
-                attempt.changed.notify_all()
-        self._check_done()
-
-    def _reduce(self, number: int) -> None:
-        attempt = self.attempt
-        chunk = attempt.plan.chunk(attempt.me, number)
-        out = attempt.buffers.output[chunk.start : chunk.stop]
-        self._mean.reduce(self._inputs(number), out, chunk.start)
-        attempt.note_leaves(chunk, out)
-
-    def _inputs(self, number: int) -> list[memoryview]:
-        """Chunk `number` of our shard, of every contributor in order."""
-        attempt = self.attempt
-        chunk = attempt.plan.chunk(attempt.me, number)
-        own = attempt.buffers.contribution[chunk.start : chunk.stop]
-        rows = {i: row for row, i in enumerate(attempt.givers)}
-        return [
-            own if i == attempt.me else self._store.place(rows[i], number, chunk.size)
-            for i in attempt.contributors
-        ]
+    # ---------------------------------------------------------------- private
 
     def _check_done(self) -> None:
         attempt = self.attempt
@@ -210,3 +197,11 @@ class Exchange:
             first, last = attempt.plan.shard(index)
             shards.append(root(attempt.leaves[first:last]))
         self._on_done(Result(attempt.key, root(attempt.leaves), shards, attempt.leaves))
+
+
+def _store(attempt: Attempt, window: Window) -> Store:
+    """Memory for the contributions: a ring, or room for all of them when they have to wait."""
+    givers = len(attempt.givers)
+    if attempt.agreement is None:
+        return Ring(attempt.plan, givers, window)
+    return Parked(attempt.plan, attempt.me, givers, attempt.buffers.output, window)

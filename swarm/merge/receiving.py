@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from swarm.merge.agreement import Agreement
 from swarm.merge.attempt import Attempt
 from swarm.merge.blocks import DIGEST, leaf, root, split
 from swarm.merge.plan import Chunk
-from swarm.merge.store import Ring
+from swarm.merge.store import Store
 from swarm.merge.wire import Channel, ConnectionGone, Kind, WireError
 
 
@@ -19,21 +20,24 @@ class Receiver:
     `arrived` is called whenever a part of the output has come.
     """
 
-    def __init__(self, attempt: Attempt, store: Ring, i: int, arrived: Callable[[], None]) -> None:
+    def __init__(self, attempt: Attempt, store: Store, i: int, arrived: Callable[[], None]) -> None:
         self._attempt = attempt
         self._store = store
         self._i = i
         self._link = attempt.links[i]
         self._arrived = arrived
+        self._public_key = b""
         self._leaves: list[bytes] | None = None  # of its contribution to our shard
         self._entrance = threading.Lock()
 
-    def serve(self, channel: Channel) -> None:
+    def serve(self, channel: Channel, public_key: bytes) -> None:
         """Take all that comes. Returns when the sender has said END.
 
-        Raises ConnectionGone, or WireError for a peer that broke the rules.
+        `public_key` is that of the connection's certificate, DER. Raises ConnectionGone, or
+        WireError for a peer that broke the rules.
         """
         with self._entered(channel):
+            self._public_key = public_key
             channel.touched = self._touched
             try:
                 self._take_all(channel)
@@ -74,10 +78,17 @@ class Receiver:
 
     def _take_all(self, channel: Channel) -> None:
         attempt, i = self._attempt, self._i
-        with attempt.changed:
-            positions = {"contrib": attempt.ready.get(i, 0), "reduced": attempt.got[i]}
         needs = i in attempt.ready and attempt.mine > 0 and self._leaves is None
-        channel.send_json(Kind.ANSWER, {"ok": True, "leaves": needs, **positions})
+        with attempt.changed:
+            answer = {
+                "leaves": needs,
+                "contrib": attempt.ready.get(i, 0),
+                "reduced": attempt.got[i],
+            }
+            if attempt.agreement is not None:
+                answer["distances"] = i not in attempt.agreement.statements
+                answer["witness"] = not attempt.agreement.has_heard(i)
+        channel.send_json(Kind.ANSWER, {"ok": True, **answer})
         channel.sock.settimeout(None)
         if needs:
             self._take_leaves(channel)
@@ -89,6 +100,10 @@ class Receiver:
                 self._take_reduced(channel, length)
             elif kind is Kind.WAIT:
                 self._take_wait(channel, length)
+            elif kind is Kind.DISTANCES and attempt.agreement is not None:
+                self._take_distances(channel, length, attempt.agreement)
+            elif kind is Kind.WITNESS and attempt.agreement is not None:
+                self._take_witness(channel, length, attempt.agreement)
             elif kind is Kind.END:
                 self._take_end(channel)
                 return
@@ -140,11 +155,39 @@ class Receiver:
             if leaf(piece) != self._leaves[chunk.first + number - first]:
                 raise WireError(f"block {chunk.first + number} does not fit its digest")
 
+    def _take_distances(self, channel: Channel, length: int, agreement: Agreement) -> None:
+        attempt, i = self._attempt, self._i
+        if i in agreement.statements or attempt.ready.get(i, attempt.mine) < attempt.mine:
+            raise WireError("distances are not due")
+        statement = agreement.read(i, channel.receive_raw(length), self._public_key)
+        if attempt.slanders_us(i, statement.matrix):
+            raise WireError("it says that our weights are not finite")
+        with attempt.changed:
+            agreement.statements[i] = statement
+            attempt.progressed(i)
+            attempt.blame_liars()
+            attempt.changed.notify_all()
+
+    def _take_witness(self, channel: Channel, length: int, agreement: Agreement) -> None:
+        attempt, i = self._attempt, self._i
+        if i not in agreement.statements or agreement.has_heard(i):
+            raise WireError("a witness is not due")
+        frame = channel.receive_json(length)
+        with attempt.changed:
+            agreement.hear(i, frame)
+            attempt.progressed(i)
+            attempt.blame_liars()
+        self._arrived()
+
     def _take_reduced(self, channel: Channel, length: int) -> None:
         attempt, i = self._attempt, self._i
         number, size = channel.chunk_index(length)
         if number != attempt.got[i] or number >= attempt.plan.chunk_count(i):
             raise WireError(f"reduced chunk {number} is not due")
+        if attempt.agreement is not None:
+            if not attempt.agreement.has_heard(i):
+                raise WireError("reduced chunks before its witness")
+            self._await_room(lambda: attempt.reduced >= attempt.mine)  # see `store.Parked`
         chunk = attempt.plan.chunk(i, number)
         if size != chunk.size:
             raise WireError(f"reduced chunk of {size} B, expected {chunk.size} B")

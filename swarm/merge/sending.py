@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from swarm.errors import RemoteError
+from swarm.merge.agreement import Agreement
 from swarm.merge.attempt import Attempt
 from swarm.merge.dial import HANDSHAKE, Dialler
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
@@ -114,6 +115,8 @@ class Sender:
             channel.send(Kind.DIGESTS, b"".join(attempt.buffers.leaves))
         if attempt.me in attempt.contributors:
             self._contribute(channel, start)
+        if attempt.agreement is not None:
+            self._agree(channel, attempt.agreement, answer)
         for number in range(reduced, attempt.mine):
             self._send_reduced(channel, number)
         channel.send(Kind.END)
@@ -124,6 +127,19 @@ class Sender:
         for number in range(start, plan.chunk_count(self._j)):
             chunk = plan.chunk(self._j, number)
             channel.send_chunk(Kind.CONTRIB, number, contribution[chunk.start : chunk.stop])
+
+    def _agree(self, channel: Channel, agreement: Agreement, answer: dict[str, Any]) -> None:
+        attempt = self._attempt
+        if answer.get("distances") is True:
+            self._await(channel, lambda: attempt.me in agreement.statements, self._not_measured)
+            channel.send(Kind.DISTANCES, agreement.statements[attempt.me].frame())
+        if answer.get("witness") is True:
+            self._await(channel, agreement.complete, agreement.missing)
+            channel.send_json(Kind.WITNESS, agreement.witness())
+
+    def _not_measured(self) -> list[int]:
+        attempt = self._attempt
+        return [i for i, ready in attempt.ready.items() if ready <= attempt.measured]
 
     def _send_reduced(self, channel: Channel, number: int) -> None:
         attempt = self._attempt
@@ -148,4 +164,6 @@ class Sender:
                 if there():
                     return
                 counts = {attempt.uids[i]: attempt.links[i].received for i in late()}
+                # Own arithmetic counts as well: it is what all wait for when nobody is late.
+                counts[attempt.uids[attempt.me]] = attempt.measured + attempt.reduced
             channel.send_json(Kind.WAIT, {"for": counts})

@@ -131,7 +131,7 @@ class Server:
             peer = self._admit(channel, address)
             if peer is None:
                 return
-            while self._converse(channel, peer.fingerprint):
+            while self._converse(channel, peer):
                 secure.settimeout(IDLE)
         except ConnectionGone as fault:
             log.debug("%s: %s", address, fault.cause)
@@ -184,7 +184,7 @@ class Server:
 
     # ---------------------------------------------------------- conversations
 
-    def _converse(self, channel: Channel, fingerprint: str) -> bool:
+    def _converse(self, channel: Channel, peer: Peer) -> bool:
         """Hold one conversation; False when the peer closed instead of starting one."""
         hello = channel.expect_json(Kind.HELLO)
         channel.sock.settimeout(HANDSHAKE)
@@ -194,11 +194,11 @@ class Server:
             return False
         if not isinstance(contract, str) or not isinstance(uid, str):
             raise WireError("HELLO without contract or uid")
-        if self._door(contract, uid) != fingerprint:
+        if self._door(contract, uid) != peer.fingerprint:
             refuse(channel, "not-a-member", f"{uid[:64]} is no member with this key here")
             return True
         if hello.get("want") == "merge":
-            self._merge(channel, hello, contract, uid)
+            self._merge(channel, _key_of(hello, contract), uid, peer.public_key_der)
         elif hello.get("want") == "fetch":
             self._fetch(channel, hello, contract, uid)
         elif hello.get("want") == "leaves":
@@ -207,8 +207,7 @@ class Server:
             raise WireError("HELLO wants nothing that is known here")
         return True
 
-    def _merge(self, channel: Channel, hello: dict[str, Any], contract: str, uid: str) -> None:
-        key = _key_of(hello, contract)
+    def _merge(self, channel: Channel, key: Key, uid: str, public_key: bytes) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._reached(key), JOIN)
             exchange = self._exchange
@@ -217,7 +216,7 @@ class Server:
         elif exchange.key != key:
             refuse(channel, "superseded", f"this learner is at {tuple(exchange.key)}")
         else:
-            exchange.serve(channel, uid)
+            exchange.serve(channel, uid, public_key)
 
     def _show_leaves(self, channel: Channel, hello: dict[str, Any], contract: str) -> None:
         with self._changed:

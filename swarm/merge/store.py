@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from swarm.merge.plan import Plan
 
 
@@ -18,7 +20,19 @@ class Window:
         return memoryview(self._memory)[:size]
 
 
-class Ring:
+class Store(ABC):
+    """Memory for chunks of our shard; `row` is the index of a giver among all givers."""
+
+    @abstractmethod
+    def fits(self, number: int, reduced: int) -> bool:
+        """There is room for chunk `number` when the first `reduced` ones are reduced."""
+
+    @abstractmethod
+    def place(self, row: int, number: int, size: int) -> memoryview:
+        """Memory for chunk `number`, of `size` bytes, of giver `row`; the same at each call."""
+
+
+class Ring(Store):
     """A ring of chunk slots for each giver: enough when chunks are reduced as soon as all gave."""
 
     def __init__(self, plan: Plan, givers: int, window: Window) -> None:
@@ -27,10 +41,52 @@ class Ring:
         self._memory = window.take(self._slots * givers * self._slot)
 
     def fits(self, number: int, reduced: int) -> bool:
-        """There is room for chunk `number` when the first `reduced` ones are reduced."""
+        """See `Store`."""
         return number - reduced < self._slots
 
     def place(self, row: int, number: int, size: int) -> memoryview:
-        """Memory for chunk `number`, of `size` bytes, of the giver with index `row`."""
+        """See `Store`."""
         at = (row * self._slots + number % self._slots) * self._slot
         return self._memory[at : at + size]
+
+
+class Parked(Store):
+    """Room for all contributions to our shard, in the output outside our shard.
+
+    That is as large as what the n-1 others contribute to a shard, up to a block of each, and nobody
+    writes there before our shard is reduced. What does not fit goes to the window: a chunk at each
+    end of the two parts, and those blocks.
+    """
+
+    def __init__(
+        self, plan: Plan, me: int, givers: int, output: memoryview, window: Window
+    ) -> None:
+        first, last = plan.shard(me)
+        start = min(first * plan.block, plan.size)
+        stop = min(last * plan.block, plan.size)
+        parts, over = [output[:start], output[stop:]], 0
+        used = [0, 0]
+        spilled: list[tuple[int, int]] = []
+        self._places: dict[tuple[int, int], memoryview] = {}
+        for row in range(givers):
+            for number in range(plan.chunk_count(me)):
+                size = plan.chunk(me, number).size
+                part = next((p for p in (0, 1) if used[p] + size <= len(parts[p])), None)
+                if part is None:
+                    spilled.append((row, number))
+                    over += size
+                    continue
+                self._places[row, number] = parts[part][used[part] : used[part] + size]
+                used[part] += size
+        memory = window.take(over)
+        for row, number in spilled:
+            size = plan.chunk(me, number).size
+            self._places[row, number], memory = memory[:size], memory[size:]
+
+    def fits(self, number: int, reduced: int) -> bool:
+        """See `Store`."""
+        return True
+
+    def place(self, row: int, number: int, size: int) -> memoryview:
+        """See `Store`."""
+        return self._places[row, number]

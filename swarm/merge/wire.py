@@ -13,6 +13,7 @@ who speaks.
                                         <-    ANSWER {ok, …}
 
     merge: DIGESTS? (CONTRIB | REDUCED | WAIT)* END   ->
+           with DISTANCES? WITNESS? between CONTRIB and REDUCED, for methods that mix
                                         <-    END
     fetch:                              <-    LAYOUT DIGESTS
            NEED bitmap                  ->
@@ -31,8 +32,9 @@ from enum import IntEnum
 from typing import Any
 
 from swarm.errors import RemoteError
+from swarm.merge.blocks import DIGEST
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 _HEADER = struct.Struct("!BBHI")
 _CHUNK_INDEX = struct.Struct("!I")
@@ -50,10 +52,14 @@ class Kind(IntEnum):
     END = 7
     LAYOUT = 8
     NEED = 9
+    DISTANCES = 10
+    WITNESS = 11
 
 
 # 2²⁰ blocks of 1 MiB make a vector of 1 TiB; nobody is asked to hold more than these lists.
 MAX_BLOCKS = 1 << 20
+MAX_MEMBERS = 256
+MAX_SIGNATURE = 1024  # bytes: RSA with 8192 bits
 LIMITS: dict[Kind, int] = {
     Kind.HELLO: 4 << 10,
     Kind.ANSWER: 4 << 10,
@@ -64,6 +70,8 @@ LIMITS: dict[Kind, int] = {
     Kind.END: 0,
     Kind.LAYOUT: 8 << 20,
     Kind.NEED: MAX_BLOCKS // 8,
+    Kind.DISTANCES: 8 * MAX_MEMBERS**2 + MAX_SIGNATURE,
+    Kind.WITNESS: MAX_MEMBERS * (2 * (DIGEST + MAX_SIGNATURE) + 8),
 }
 
 
@@ -144,6 +152,10 @@ class Channel:
         if length is not None and actual != length:
             raise WireError(f"{kind.name} frame of {actual} B, expected {length} B")
         return bytes(self._receive(actual))
+
+    def receive_raw(self, length: int) -> bytes:
+        """The payload of a small frame whose header has been read."""
+        return bytes(self._receive(length))
 
     def chunk_index(self, length: int) -> tuple[int, int]:
         """Index of a bulk frame whose header has been read, and bytes that follow."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Role, verify_chain
-from swarm.identity.chain import key_fingerprint
+from swarm.identity.chain import Peer, key_fingerprint
 from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
 from swarm.merge import blocks, dial, exchange, fetch, server, wire
@@ -265,6 +265,7 @@ def said(kind: wire.Kind, **value: Any) -> bytes:
 VECTOR = bytes(range(256)) * 12
 LEAVES = blocks.leaves(memoryview(VECTOR), blocks.block_size(len(VECTOR)))
 DIGEST = blocks.root(LEAVES)
+PEER = Peer("fp", Role.SL, "org", "SL-1", b"key")
 
 
 def run_listener(data: bytes) -> None:
@@ -280,7 +281,7 @@ def run_listener(data: bytes) -> None:
     channel = wire.Channel(Socket(data))  # type: ignore[arg-type]
     with mock.patch.object(server, "JOIN", 0.0):
         for _ in range(5):
-            listener._converse(channel, "fp")
+            listener._converse(channel, PEER)
 
 
 def hellos() -> list[bytes]:
@@ -303,12 +304,12 @@ def run_exchange(data: bytes) -> None:
     output = memoryview(bytearray(len(VECTOR)))
     layout = segments([("float32", 0)], len(VECTOR))
     buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), output, layout)
-    dialler: Any = None
+    dialler: Any = SimpleNamespace(sign=lambda data: b"signature")
     made = exchange.Exchange(
         exchange.Key("c", 1, 0), "a", [member("a", 1), member("b", 1)], buffers, dialler,
         lambda result: None,
     )  # fmt: skip
-    made.serve(wire.Channel(Socket(data)), "b")  # type: ignore[arg-type]
+    made.serve(wire.Channel(Socket(data)), "b", b"key")  # type: ignore[arg-type]
 
 
 def contributions() -> list[bytes]:

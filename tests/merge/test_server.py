@@ -15,7 +15,7 @@ from swarm.identity import Role
 from swarm.merge import blocks
 from swarm.merge.exchange import Key
 from swarm.merge.fetch import Decided, NotHere, fetch
-from swarm.merge.wire import Channel, ConnectionGone, Kind, WireError
+from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 from tests import pki
 from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
 
@@ -129,7 +129,7 @@ def test_other_roles_are_turned_away(pair: list[Node], tmp_path: Path, role: Rol
     other = pki.identity(tmp_path / "other", role, pair[0].ca)
     plain = socket.create_connection(("127.0.0.1", pair[0].port), timeout=10)
     channel = Channel(other.client_context().wrap_socket(plain))
-    channel.send_json(Kind.HELLO, {"protocol": 1, "want": "fetch"})
+    channel.send_json(Kind.HELLO, {"protocol": PROTOCOL, "want": "fetch"})
     answer = channel.expect_json(Kind.ANSWER)
     assert answer["ok"] is False and f"has the role {role}" in str(answer["text"])
     with pytest.raises(ConnectionGone):
@@ -156,7 +156,7 @@ def test_plain_text_and_no_certificate_are_turned_away(pair: list[Node]) -> None
 
 
 def test_an_early_member_is_told_to_come_again(pair: list[Node]) -> None:
-    hello = {"protocol": 1, "want": "merge", "uid": pair[1].name}
+    hello = {"protocol": PROTOCOL, "want": "merge", "uid": pair[1].name}
     channel = pair[1].dialler.dial(pair[0].member())
     channel.send_json(Kind.HELLO, {**hello, **Key(CONTRACT, 5, 0)._asdict()})
     answer = channel.expect_json(Kind.ANSWER)
