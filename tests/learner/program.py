@@ -29,6 +29,7 @@ class Program:
         self.folder = folder
         self.connection = link.connect(folder)
         self.trained: tensors.TensorFile | None = None
+        self.transfer = ""  # transferDtype, as the contract's rules have it
         self.seq = 0
         self.heard: list[str] = []
 
@@ -64,6 +65,7 @@ class Program:
             "weightage": 1,
             "totalEpochs": 1,
         }
+        self.transfer = other.get("mergeArgs", {}).get("transferDtype", "")
         self.connection.send({**message, **other})
 
     def open(self, min_peers: int = 2, mode: str = "snapshot") -> dict[str, Any]:
@@ -72,7 +74,8 @@ class Program:
 
     def write(self, arrays: dict[str, NDArray[Any]]) -> None:
         if self.trained is None:
-            self.trained = tensors.create(self.folder / link.TRAINED, Layout.of(arrays))
+            layout = Layout.of(arrays, self.transfer)
+            self.trained = tensors.create(self.folder / link.TRAINED, layout)
         self.trained.write(arrays)
 
     def send_sync(self, arrays: dict[str, NDArray[Any]], weight: int = 1) -> None:
@@ -95,7 +98,7 @@ class Program:
 
     def weights(self) -> dict[str, NDArray[Any]]:
         with tensors.open(self.folder / link.MERGED) as file:
-            return {name: np.array(view) for name, view in file.views().items()}
+            return {name: np.array(array) for name, array in file.arrays().items()}
 
     def report(self, round_: int, loss: str = "0.5") -> None:
         self.connection.send(
