@@ -415,6 +415,14 @@ CATALOGUE: dict[str, Entry] = {
         "an unknown merge method",
         "choose one that every learner knows; install its package, in the same version, everywhere",
     ),
+    "SW6007": Entry(
+        "the user's program names another training contract than the one before it",
+        "start another learner for it",
+    ),
+    "SW6008": Entry(
+        "the user's program broke the rules of the link",
+        "install the swarmlearning library of the learner's version",
+    ),
     "SW6010": Entry(
         "a setting of the learner is missing or wrong", "check the flags of run-sl, or the profile"
     ),
@@ -429,6 +437,10 @@ CATALOGUE: dict[str, Entry] = {
     "SW6014": Entry(
         "the program's weights hold NaN or infinity",
         "check its data and learning rate, or choose a robust mergeMethod or wider transferDtype",
+    ),
+    "SW6015": Entry(
+        "too few members contribute for the merge method",
+        "start more learners, raise minPeers, or choose another mergeMethod",
     ),
     "SW6101": Entry(
         "another learner broke the protocol",
