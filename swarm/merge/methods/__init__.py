@@ -13,11 +13,27 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from swarm.errors import LocalError
-from swarm.merge.mean import Segment
-from swarm.merge.methods.base import Arg, Method, MixingWeights, guarded
+from swarm.merge.mean import Segment, contributors
+from swarm.merge.methods.base import Arg, Method, MixingWeights, PerCoordinate, guarded
+from swarm.merge.methods.centeredclip import CenteredClip
+from swarm.merge.methods.coordmedian import CoordMedian
+from swarm.merge.methods.geomedian import GeoMedian
+from swarm.merge.methods.krum import Krum
 from swarm.merge.methods.mean import Mean
+from swarm.merge.methods.multikrum import MultiKrum
+from swarm.merge.methods.trimmedmean import TrimmedMean
 
-__all__ = ["GROUP", "Method", "MixingWeights", "agreed", "check", "make", "parse_args"]
+__all__ = [
+    "GROUP",
+    "Arg",
+    "Method",
+    "MixingWeights",
+    "PerCoordinate",
+    "agreed",
+    "check",
+    "make",
+    "parse_args",
+]
 
 GROUP = "swarm.merge_methods"
 UNKNOWN, WRONG = "SW6006", "SW6012"
@@ -25,7 +41,10 @@ UNKNOWN, WRONG = "SW6006", "SW6012"
 # Entries of mergeArgs that belong to every method, and are read elsewhere.
 COMMON = frozenset({"transferDtype"})
 
-BUILT_IN: Mapping[str, type[Method]] = {method.name: method for method in (Mean,)}
+BUILT_IN: Mapping[str, type[Method]] = {
+    method.name: method
+    for method in (Mean, CoordMedian, TrimmedMean, GeoMedian, Krum, MultiKrum, CenteredClip)
+}
 
 
 def agreed(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -58,17 +77,17 @@ def parse_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check(name: str, args: Mapping[str, Any], contributors: int) -> str:
-    """Why the method cannot hold with so many contributing members; "" if it can."""
+def check(name: str, args: Mapping[str, Any], count: int) -> str:
+    """Why the method cannot hold with `count` contributing members; "" if it can."""
     method, _ = _find(name)
     settled = parse_args(name, args)
     needed = int(guarded(name, lambda: method.needed(settled)))
-    if contributors >= needed:
+    if count >= needed:
         return ""
     given = ", ".join(f"{key} = {value}" for key, value in settled.items() if value is not None)
     return (
         f"{method.name}{' with ' * bool(given)}{given} needs {needed} contributing members,"
-        f" {contributors} are here"
+        f" {count} are here"
     )
 
 
@@ -77,8 +96,12 @@ def make(
 ) -> Method:
     """The method for one attempt; `weights` are those of the roster, in its order.
 
-    Raises LocalError: SW6006, SW6013, and SW6012 when a user's class cannot be made.
+    Raises LocalError: SW6006, SW6013 (also for too few contributors), and SW6012 when a user's
+    class cannot be made.
     """
+    short = check(name, args, len(contributors(weights)))
+    if short:
+        raise LocalError("SW6013", short)
     method, _ = _find(name)
     settled = parse_args(name, args)
     made: Method = guarded(name, lambda: method(settled, layout, weights))

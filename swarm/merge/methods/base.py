@@ -33,7 +33,7 @@ from swarm.merge.methods.kinds import Wide, is_float, narrow, pieces, widen
 Matrix = NDArray[np.float64]
 Values = NDArray[Any]
 
-FARTHEST = 1e300  # squared distances beyond it are taken as this: sums of 256 stay finite
+FARTHEST = 1e300  # no squared distance is more; sums over 256 members stay finite
 CACHED = 64 << 10  # values of all rows together that stay in the cache
 NOT_FINITE = "NaN or infinity in its weights"
 
@@ -156,6 +156,11 @@ class PerCoordinate(Method):
         return found
 
 
+def whole(weights: Matrix) -> bool:
+    """Whether `weights` of `combine` leave no value out: each row is one number, repeated."""
+    return weights.strides[1] == 0
+
+
 class MixingWeights(Method):
     """A method that is a weighted mean with shares of its own. `settle`, then `reduce`."""
 
@@ -171,8 +176,8 @@ class MixingWeights(Method):
     def settle(self, distances: Matrix) -> tuple[float, ...]:
         """Derive the shares of all contributors from the summed matrix, and get ready to reduce.
 
-        A diagonal that is not finite marks a member whose values are not. Raises RemoteError
-        (SW6109) when that is true of all.
+        A diagonal that is not finite marks a member whose values are not, or are too large to be
+        squared; its share is 0. Raises RemoteError (SW6109) when that is true of all.
         """
         sound = [i for i in range(len(self.weights)) if math.isfinite(distances[i, i])]
         for row in set(range(len(self.weights))) - set(sound):

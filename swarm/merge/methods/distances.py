@@ -17,6 +17,7 @@ from swarm.merge.mean import Buffer, Segment
 from swarm.merge.methods.base import Matrix
 from swarm.merge.methods.kinds import is_float, pieces, widen
 
+LARGEST = 1e140  # squares of differences of such values add up to something finite
 CACHED = 96 << 10  # float64 values of all rows together that stay in the cache
 
 
@@ -34,7 +35,7 @@ class Distances:
     def add(self, inputs: Sequence[Buffer], start: int) -> None:
         """Add a range: one buffer for each contributor, the vector's bytes from `start` on.
 
-        NaN or infinity in a contribution makes its entry of the diagonal NaN.
+        NaN, infinity or a float64 beyond `LARGEST` makes a member's entry of the diagonal NaN.
         """
         span = memoryview(bytearray(0)) if not inputs else memoryview(inputs[0])
         with np.errstate(all="ignore"):
@@ -48,7 +49,7 @@ class Distances:
 
     def _measure(self, wide: Matrix, tmp: Matrix) -> None:
         for i, one in enumerate(wide):
-            if not np.isfinite(one).all():
+            if not -LARGEST <= one.min() <= one.max() <= LARGEST:
                 self.matrix[i, i] = np.nan
             for j in range(i):
                 np.subtract(one, wide[j], out=tmp)

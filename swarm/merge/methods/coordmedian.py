@@ -1,0 +1,53 @@
+"""The weighted median of each coordinate: the 50th percentile of its values.
+
+Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
+Statistical Rates", ICML 2018. Breakdown point ½: as long as the wrong members have less than half
+of the weight, each coordinate lies between values of right ones.
+
+Where exactly half of the weight lies below a value and half above the next one, the result is in
+the middle of both; with equal weights and an even count that is the mean of the middle two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swarm.merge.methods.base import Matrix, PerCoordinate, Values, whole
+from swarm.merge.methods.sorting import network, sort, sort_with
+
+
+class CoordMedian(PerCoordinate):
+    """See the module's text. Takes no mergeArgs."""
+
+    name = "coordmedian"
+
+    def combine(self, values: Values, weights: Matrix) -> Values:
+        """See `PerCoordinate`."""
+        count = len(values)
+        if whole(weights) and len(set(self.weights)) == 1:
+            below, above = (count - 1) // 2, count // 2
+            sort(values, network(count, (below, above)))
+            return _middle(values[below], values[above])
+        moved = sort_with(values, weights, network(count))
+        return _middle(*_around_half(values, moved))
+
+
+def _around_half(values: Values, weights: Values) -> tuple[Values, Values]:
+    """The first values of each sorted column at which half of the weight is reached, and passed."""
+    total = np.add.reduce(weights, axis=0)
+    reached = np.zeros(values.shape[1], np.intp)
+    passed = np.zeros(values.shape[1], np.intp)
+    sofar = np.zeros_like(total)
+    for row in weights:
+        sofar += row
+        reached += 2 * sofar < total
+        passed += 2 * sofar <= total
+    columns = np.arange(values.shape[1])
+    last = len(values) - 1  # a column without any weight would go beyond it
+    return values[np.minimum(reached, last), columns], values[np.minimum(passed, last), columns]
+
+
+def _middle(low: Values, high: Values) -> Values:
+    """(low + high) / 2 without overflow; exactly `low` where both are equal."""
+    half = low.dtype.type(0.5)
+    return np.where(low == high, low, low * half + high * half)
