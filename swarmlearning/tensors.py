@@ -103,6 +103,26 @@ class Tensor(NamedTuple):
         """Length in bytes, without padding."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
+    def view(self, data: memoryview) -> Array:
+        """The array that lies in the data section `data`, as it is stored; no copy."""
+        raw = data[self.offset : self.offset + self.nbytes]
+        view: Array = np.ndarray(self.shape, dtype=DTYPES[self.dtype], buffer=raw)
+        return view
+
+    def get(self, data: memoryview) -> Array:
+        """As `view`, in the program's type: widened, and a copy then, where it travels narrow."""
+        view = self.view(data)
+        return view if self.of == self.dtype else widen(view, self.dtype, self.of)
+
+    def put(self, array: Array, data: memoryview) -> None:
+        """Store `array`, of the program's type and of this shape; narrowed where it has to be."""
+        if self.of != self.dtype:
+            narrow(array, self.dtype, self.view(data))
+            return
+        if self.of == "bfloat16":
+            array = array.view(np.uint16)
+        np.copyto(self.view(data), array, casting="equiv")
+
 
 class Layout:
     """Names, types, shapes and places of all tensors of one model. Immutable, checked when made."""
@@ -220,14 +240,11 @@ class TensorFile:
 
     def views(self) -> dict[str, Array]:
         """Arrays over the mapped memory, no copies; read-only when the file was opened so."""
-        return {t.name: self._view(t) for t in self.layout.tensors}
+        return {t.name: t.view(self.data) for t in self.layout.tensors}
 
     def arrays(self) -> dict[str, Array]:
         """As `views`, in the program's types: what is stored in a narrower one is widened."""
-        return {
-            t.name: self._view(t) if t.of == t.dtype else widen(self._view(t), t.dtype, t.of)
-            for t in self.layout.tensors
-        }
+        return {t.name: t.get(self.data) for t in self.layout.tensors}
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
@@ -246,12 +263,7 @@ class TensorFile:
                     f"tensor {tensor.name!r} is {tag} {array.shape}, "
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
-            if tensor.of != tensor.dtype:
-                narrow(array, tensor.dtype, self._view(tensor))
-                continue
-            if tag == "bfloat16":
-                array = array.view(np.uint16)
-            np.copyto(self._view(tensor), array, casting="equiv")
+            tensor.put(array, self.data)
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""
@@ -264,11 +276,6 @@ class TensorFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _view(self, tensor: Tensor) -> Array:
-        raw = self.data[tensor.offset : tensor.offset + tensor.nbytes]
-        view: Array = np.ndarray(tensor.shape, dtype=DTYPES[tensor.dtype], buffer=raw)
-        return view
 
 
 def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:

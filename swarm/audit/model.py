@@ -5,6 +5,9 @@ weights in HDF5; both are read as data, and the classes that they name are not l
 the weights follows from the structure: layer by layer, as `model.get_weights()` has them. Whether
 that was right is shown by the digest itself, so a mistake here can only refuse a right model (give
 its weights as `.npz` then), never accept a wrong one.
+
+Where the contract's rules name a `transferDtype`, the decided vector holds floats in that type, and
+programs its exact widening. Weights that are no such widening are not the recorded ones.
 """
 
 from __future__ import annotations
@@ -24,27 +27,31 @@ import numpy as np
 
 from swarm.errors import LocalError
 from swarm.merge import blocks
-from swarmlearning.tensors import Array, Layout, TensorFileError
+from swarmlearning.tensors import Array, Layout, TensorFileError, bfloat16
 
 UNREADABLE = "SW3205"
 MAX_CONFIG = 64 << 20  # bytes of JSON
 
 
-def difference(arrays: list[Array], model: Mapping[str, Any], result: str) -> str:
+def difference(
+    arrays: list[Array], model: Mapping[str, Any], result: str, transfer: str = ""
+) -> str:
     """Why these weights are not the recorded ones; "" when they are. Raises LocalError SW3205.
 
-    `model` is the record's: schema lines, where the ledger has them, and size in bytes.
+    `model` is the record's: schema lines, where the ledger has them, and size in bytes. `transfer`
+    is the transferDtype of its rules.
     """
-    names = [f"{number:04d}" for number in range(len(arrays))]
+    typed = {f"{number:04d}": _typed(array) for number, array in enumerate(arrays)}
     try:
-        layout = Layout.of(dict(zip(names, arrays, strict=True)))
+        layout = Layout.of(typed, transfer)
     except TensorFileError as error:
         raise LocalError(UNREADABLE, str(error)) from None
     expected = [line.rsplit(" ", 2)[1:] for line in model["tensors"]]
     found = [line.rsplit(" ", 2)[1:] for line in layout.schema_lines()]
     if expected:
         for number, (one, other) in enumerate(zip(expected, found, strict=False)):
-            if one != other:
+            # Without a package for it, bfloat16 is kept as its bit patterns.
+            if one != other and (one[0], other) != ("bfloat16", ["uint16", one[1]]):
                 return (
                     f"its tensor {number} is {' '.join(other)}, "
                     f"the record has {model['tensors'][number]}"
@@ -53,18 +60,29 @@ def difference(arrays: list[Array], model: Mapping[str, Any], result: str) -> st
             return f"it has {len(found)} tensors, the record {len(expected)}"
     if layout.size != model["size"]:
         return f"its weights take {layout.size} bytes, those of the record {model['size']}"
-    digest = digest_of(layout, arrays).hex()
+    data = bytearray(layout.size)
+    with np.errstate(all="ignore"):
+        for number, (tensor, array) in enumerate(zip(layout.tensors, typed.values(), strict=True)):
+            tensor.put(array, memoryview(data))
+            if tensor.of != tensor.dtype and not _same(tensor.get(memoryview(data)), array):
+                return f"its tensor {number} is not exactly {tensor.dtype}, which the record's is"
+    digest = digest_of(memoryview(data)).hex()
     return "" if digest == result else f"its digest is {digest}, that of the record {result}"
 
 
-def digest_of(layout: Layout, arrays: list[Array]) -> bytes:
-    """Root of the hash tree over the arrays in this layout."""
-    data = bytearray(layout.size)
-    for tensor, array in zip(layout.tensors, arrays, strict=True):
-        raw = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
-        data[tensor.offset : tensor.offset + len(raw)] = raw
-    view = memoryview(data)
-    return blocks.root(blocks.leaves(view, blocks.block_size(len(view))))
+def digest_of(data: memoryview) -> bytes:
+    """Root of the hash tree over a vector."""
+    return blocks.root(blocks.leaves(data, blocks.block_size(len(data))))
+
+
+def _typed(array: Array) -> Array:
+    """With its type told: files keep bfloat16 as two bytes of no type."""
+    return bfloat16(array.view(np.uint16)) if array.dtype == np.dtype("V2") else array
+
+
+def _same(one: Array, other: Array) -> bool:
+    """Whether they are equal bit for bit."""
+    return one.tobytes() == other.astype(one.dtype).tobytes()
 
 
 # What numpy, h5py and zipfile raise for damaged or hostile files (a RuntimeError is also what a

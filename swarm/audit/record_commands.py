@@ -63,7 +63,8 @@ def verify_record(argv: Sequence[str]) -> int:
         return 0
     path = args.model or args.weights
     read = model.read_keras if args.model else model.read_npz
-    problem = model.difference(read(path), summary["model"], summary["result"])
+    transfer = str(summary["rules"]["merge_args"].get("transferDtype", ""))
+    problem = model.difference(read(path), summary["model"], summary["result"], transfer)
     if problem:
         raise LocalError(WRONG_MODEL, f"{path}: {problem}")
     print(f"model        {path} is the recorded result, bit for bit")
