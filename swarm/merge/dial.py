@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
+from swarm.merge.seal import agree
 from swarm.merge.wire import Channel
 
 log = logging.getLogger("swarm.merge")
@@ -78,6 +79,9 @@ class Dialler:
 
     def keep(self, member: Member, channel: Channel) -> None:
         """Take an idle connection back."""
+        if channel.worn:
+            channel.close()
+            return
         with self._lock:
             old = self._idle.pop(_address_of(member), None)
             self._idle[_address_of(member)] = (channel, time.monotonic())
@@ -104,10 +108,13 @@ class Dialler:
                 raise RemoteError(
                     "SW6104", f"{member.address} shows another key than {member.name}'s"
                 )
+            channel = Channel(sock, agree(sock, dialled=True))
+        except (OSError, ValueError) as error:
+            sock.close()
+            raise Unreachable(f"{member.address}: no connection: {error}") from None
         except BaseException:
             sock.close()
             raise
-        channel = Channel(sock)
         with self._lock:
             self._made[channel] = presented_chain(sock)
         return channel

@@ -28,6 +28,7 @@ from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.dial import HANDSHAKE, prepare_accepted
 from swarm.merge.exchange import Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
+from swarm.merge.seal import agree
 from swarm.merge.sending import UNWELCOME
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
@@ -58,6 +59,7 @@ class Server:
         self._listener: socket.socket | None = None
         self._closed = False
         self.fetched_by: set[str] = set()  # uids that got the decided vector from here
+        self.serving = 0  # how many are fetching it now
 
     def start(self, host: str, port: int) -> int:
         """Listen, and return the port. Raises LocalError SW6001."""
@@ -127,7 +129,7 @@ class Server:
                 sock = secure
                 if self._closed:
                     return
-            channel = Channel(secure)
+            channel = Channel(secure, agree(secure, dialled=False))
             peer = self._admit(channel, address)
             if peer is None:
                 return
@@ -240,7 +242,13 @@ class Server:
         ):
             refuse(channel, "not-here", "this learner does not hold that model")
             return
-        serve_fetch(channel, decided, lambda: self._decided is decided)
+        with self._changed:
+            self.serving += 1
+        try:
+            serve_fetch(channel, decided, lambda: self._decided is decided)
+        finally:
+            with self._changed:
+                self.serving -= 1
         self.fetched_by.add(uid)
 
 

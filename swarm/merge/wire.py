@@ -1,12 +1,11 @@
-"""Frames between learners, over TLS 1.3.
+"""Frames between learners, over connections that TLS 1.3 has opened (see `seal`).
 
     u8 kind · u8 0 · u16 0 · u32 length · payload              big-endian
 
 Every kind has a largest length, checked before a byte of the payload is read, and the bulk kinds
 are read straight into memory that the receiver has set aside for exactly that many bytes. A
-connection carries bulk data in one direction only, as one TLS object must not be read and written
-by two threads at once; the few answers in the other direction come at points where both sides know
-who speaks.
+connection carries bulk data in one direction only; the few answers in the other direction come at
+points where both sides know who speaks.
 
     dialler                                   listener
     HELLO {want: merge | fetch | leaves} ->
@@ -33,6 +32,7 @@ from typing import Any
 
 from swarm.errors import RemoteError
 from swarm.merge.blocks import DIGEST
+from swarm.merge.seal import Seal
 
 PROTOCOL = 2
 
@@ -95,8 +95,10 @@ class Channel:
     `touched` is called with each number of bytes that came in; it feeds the accounting of progress.
     """
 
-    def __init__(self, sock: ssl.SSLSocket | socket.socket) -> None:
+    def __init__(self, sock: ssl.SSLSocket | socket.socket, seal: Seal | None = None) -> None:
+        """`seal` carries the frames over `sock`; without it they go over the bare socket."""
         self.sock = sock
+        self._seal = seal
         self.sent = 0  # bytes, headers included
         self.received = 0
         self.touched: Callable[[int], None] | None = None
@@ -114,8 +116,7 @@ class Channel:
     def send_chunk(self, kind: Kind, index: int, data: memoryview) -> None:
         """Send a bulk frame straight from `data`'s memory."""
         length = len(data) + _CHUNK_INDEX.size
-        self._sendall(_HEADER.pack(kind, 0, 0, length) + _CHUNK_INDEX.pack(index))
-        self._sendall(data)
+        self._sendall(_HEADER.pack(kind, 0, 0, length) + _CHUNK_INDEX.pack(index), data)
 
     # ---------------------------------------------------------------- receive
 
@@ -166,20 +167,26 @@ class Channel:
 
     def receive_into(self, view: memoryview) -> None:
         """Fill `view`. Raises ConnectionGone."""
-        at, end = 0, len(view)
-        receive, touched = self.sock.recv_into, self.touched
         try:
+            if self._seal is not None:
+                self._seal.receive_into(view, self._came)
+                return
+            at, end = 0, len(view)
             while at < end:
-                count = receive(view[at:])
+                count = self.sock.recv_into(view[at:])
                 if count == 0:
-                    raise ConnectionGone("the other side closed the connection")
+                    raise EOFError
                 at += count
-                if touched:
-                    touched(count)
+                self._came(count)
+        except EOFError:
+            raise ConnectionGone("the other side closed the connection") from None
         except (OSError, ValueError) as error:
             raise ConnectionGone(_reason(error)) from None
-        finally:
-            self.received += at
+
+    def _came(self, count: int) -> None:
+        self.received += count
+        if self.touched:
+            self.touched(count)
 
     # ------------------------------------------------------------------ close
 
@@ -193,6 +200,11 @@ class Channel:
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         except OSError:
             return  # it is down already
+
+    @property
+    def worn(self) -> bool:
+        """It has carried so much that it should not be used for another conversation."""
+        return self._seal is not None and self._seal.worn
 
     def close(self) -> None:
         """Close the socket."""
@@ -211,12 +223,16 @@ class Channel:
         self.receive_into(memoryview(data))
         return data
 
-    def _sendall(self, data: bytes | memoryview) -> None:
+    def _sendall(self, *pieces: bytes | memoryview) -> None:
         try:
-            self.sock.sendall(data)
+            if self._seal is not None:
+                self.sent += self._seal.send(*pieces)
+                return
+            for piece in pieces:
+                self.sock.sendall(piece)
+                self.sent += len(piece)
         except (OSError, ValueError) as error:
             raise ConnectionGone(_reason(error)) from None
-        self.sent += len(data)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from swarm.identity import Role
 from swarm.merge import blocks
 from swarm.merge.exchange import Key
 from swarm.merge.fetch import Decided, NotHere, fetch
+from swarm.merge.seal import agree
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 from tests import pki
 from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
@@ -115,8 +116,7 @@ def test_garbage_of_a_certified_peer_costs_it_its_connection_only(
     pair: list[Node], garbage: bytes
 ) -> None:
     channel = pair[1].dialler.dial(pair[0].member())
-    channel.sock.sendall(garbage)
-    channel.sock.shutdown(socket.SHUT_WR)
+    channel._sendall(garbage)
     channel.close()
     model = decided(os.urandom(SIZE))
     pair[0].server.keep(model)
@@ -128,7 +128,8 @@ def test_other_roles_are_turned_away(pair: list[Node], tmp_path: Path, role: Rol
     assert pair[0].ca is not None
     other = pki.identity(tmp_path / "other", role, pair[0].ca)
     plain = socket.create_connection(("127.0.0.1", pair[0].port), timeout=10)
-    channel = Channel(other.client_context().wrap_socket(plain))
+    secure = other.client_context().wrap_socket(plain)
+    channel = Channel(secure, agree(secure, dialled=True))
     channel.send_json(Kind.HELLO, {"protocol": PROTOCOL, "want": "fetch"})
     answer = channel.expect_json(Kind.ANSWER)
     assert answer["ok"] is False and f"has the role {role}" in str(answer["text"])
@@ -148,11 +149,9 @@ def test_plain_text_and_no_certificate_are_turned_away(pair: list[Node]) -> None
     context.verify_mode = ssl.CERT_NONE
     with (
         socket.create_connection(("127.0.0.1", pair[0].port), timeout=10) as plain,
-        pytest.raises(ConnectionGone),
+        pytest.raises(OSError),
     ):
-        channel = Channel(context.wrap_socket(plain))
-        channel.send_json(Kind.HELLO, {})
-        channel.expect_json(Kind.ANSWER)
+        agree(context.wrap_socket(plain), dialled=True)
 
 
 def test_an_early_member_is_told_to_come_again(pair: list[Node]) -> None:
