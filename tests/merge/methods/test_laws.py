@@ -14,7 +14,7 @@ from tests.merge.methods import slow
 from tests.merge.methods.running import ALL, BY_WEIGHT, ROBUST, merge
 
 LENGTH = 16
-EXACT = dict.fromkeys(ALL, 1e-12) | {"geomedian": 2e-5}  # as a share of the inputs' size
+EXACT = dict.fromkeys(ALL, 1e-12) | {"geomedian": 1e-3}  # as a share of the inputs' size
 Case = tuple[Any, list[int]]
 
 
@@ -142,7 +142,7 @@ def test_the_geometric_median_has_the_least_spread(case: Case) -> None:
     rows, weights = case
     got = merge("geomedian", {}, rows, weights)
     best = slow.spread(rows, slow.geomedian(rows, weights, {}), weights)
-    assert slow.spread(rows, got, weights) <= best * (1 + 1e-6)
+    assert slow.spread(rows, got, weights) <= best * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 6])
