@@ -4,7 +4,7 @@ is left out: the nodes certify each block at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from swarm.ledger.block import PRECOMMIT, Block, Certificate, vote_bytes
 from swarm.ledger.genesis import EthereumOrder, Genesis
 from swarm.ledger.state import DEFAULT_CONTRACT, Header
 from swarm.ledger.transaction import SignedTransaction, Transaction
-from swarm.merge import blocks
-from swarmlearning.tensors import Layout
+from swarm.merge import blocks, methods
+from swarm.merge.mean import segments
+from swarmlearning.narrow import widen
+from swarmlearning.tensors import Layout, Tensor, bfloat16
 from tests import pki
 from tests.ledger.net import genesis_for
 
@@ -35,14 +37,32 @@ NODE = {
 }  # fmt: skip
 
 
-def vector(arrays: Arrays) -> tuple[Layout, bytes]:
+def vector(arrays: Arrays, transfer: str = "") -> tuple[Layout, bytes]:
     """The data section of these arrays, laid out as the callback does."""
-    layout = Layout.of(arrays)
+    layout = Layout.of(arrays, transfer)
     data = bytearray(layout.size)
     for tensor in layout.tensors:
-        raw = arrays[tensor.name].tobytes()
-        data[tensor.offset : tensor.offset + len(raw)] = raw
+        tensor.put(arrays[tensor.name], memoryview(data))
     return layout, bytes(data)
+
+
+def merge(rules: Mapping[str, Any], layout: Layout, inputs: list[bytes]) -> bytes:
+    """What members of equal weight decide on, by the contract's method."""
+    runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
+    weights = [10_000] * len(inputs)
+    method = methods.make(rules["merge_method"], rules["merge_args"], runs, weights)
+    if isinstance(method, methods.MixingWeights):
+        floats = [t for t in layout.tensors if "float" in t.dtype]
+        rows = [np.concatenate([_wide(t, data) for t in floats]) for data in inputs]
+        method.settle(np.array([[np.sum((a - b) ** 2) for b in rows] for a in rows]))
+    out = bytearray(layout.size)
+    method.reduce(inputs, memoryview(out), 0)
+    return bytes(out)
+
+
+def _wide(tensor: Tensor, data: bytes) -> NDArray[np.float64]:
+    stored = tensor.view(memoryview(data))
+    return np.ravel(widen(stored, tensor.dtype, "float64"))
 
 
 def root_of(data: bytes) -> bytes:
@@ -59,7 +79,9 @@ class History:
         validators: int = 4,
         learners: int = 3,
         order: EthereumOrder | None = None,
+        rules: Mapping[str, Any] = RULES,
     ) -> None:
+        self.rules = rules
         first = pki.authority(directory, 1)
         second = pki.authority(directory, 2)
         self.authorities = (first, second)
@@ -150,7 +172,7 @@ class History:
     def enrolment(self, number: int) -> dict[str, Any]:
         return {
             "contract": DEFAULT_CONTRACT, "uid": self.uid(number), "name": f"sl-{number}",
-            "host": "10.0.0.1", "port": 30305, "rules": RULES, "mode": "snapshot",
+            "host": "10.0.0.1", "port": 30305, "rules": dict(self.rules), "mode": "snapshot",
         }  # fmt: skip
 
     def report(self, number: int, loss: str) -> dict[str, Any]:
@@ -160,14 +182,21 @@ class History:
             "metric": "0.9", "epochs": number + 1, "total_epochs": 10,
         }  # fmt: skip
 
-    def round(self, seed: int = 0, merged_by: int = 2) -> None:
-        """One whole round: check-ins in a block each, results in one, reports in one."""
+    def round(
+        self, seed: int = 0, merged_by: int = 2, make: Callable[[int], Arrays] | None = None
+    ) -> None:
+        """One whole round: check-ins in a block each, results in one, reports in one.
+
+        `make` gives a learner's weights from a number.
+        """
         contract = self.app.state.get("contracts", DEFAULT_CONTRACT)
         assert contract is not None
         number, last = contract["round"], contract["last"]
-        inputs = [model(100 * number + learner + seed) for learner in range(len(self.sls))]
-        for learner, arrays in enumerate(inputs):
-            layout, data = vector(arrays)
+        transfer, vectors = self.rules["merge_args"].get("transferDtype", ""), []
+        for learner in range(len(self.sls)):
+            arrays = (make or model)(100 * number + learner + seed)
+            layout, data = vector(arrays, transfer)
+            vectors.append(data)
             self.must(
                 (
                     self.sls[learner],
@@ -181,8 +210,8 @@ class History:
                     },
                 )
             )  # fmt: skip
-        mean = {k: np.mean([i[k] for i in inputs], axis=0, dtype=np.float32) for k in inputs[0]}
-        digest = root_of(vector(mean)[1])
+        merged = merge(self.rules, layout, vectors)
+        digest = root_of(merged)
         self.must(
             *(
                 (
@@ -196,7 +225,7 @@ class History:
                 for learner in range(merged_by)
             )
         )  # fmt: skip
-        self.models.append(mean)
+        self.models.append({t.name: t.get(memoryview(merged)) for t in layout.tensors})
         self.must(
             *(
                 (
@@ -233,3 +262,18 @@ def model(seed: int) -> Arrays:
         "0004/kernel": (3, 3), "0005/bias": (3,),
     }  # fmt: skip
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def mixed(seed: int) -> Arrays:
+    """Tensors of many types, without a shape and without values among them."""
+    rng = np.random.default_rng(seed)
+    return {
+        "0000/kernel": rng.normal(size=(4, 3)).astype(np.float32),
+        "0001/precise": rng.normal(size=(5,)),
+        "0002/half": rng.normal(size=(7,)).astype(np.float16),
+        "0003/brain": bfloat16(rng.integers(0x3F00, 0x4000, 9).astype(np.uint16)),
+        "0004/steps": np.array(10**17 + seed, np.int64),
+        "0005/mask": rng.random(6) < 0.5,
+        "0006/scale": np.array(rng.normal(), np.float32),
+        "0007/nothing": np.empty((0, 3), np.float32),
+    }

@@ -11,6 +11,8 @@ import json
 from typing import Any
 
 import cbor2
+import ml_dtypes
+import numpy as np
 from blake3 import blake3
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -209,9 +211,12 @@ def training(told: Json, done: list[Json], known: list[tuple[str, int, Json]]) -
 # 7. The model
 
 
-def digest(arrays: list[Any]) -> str:
-    data = b""
+def digest(arrays: list[Any], transfer: str = "") -> str:
+    data, narrow = b"", np.dtype(getattr(ml_dtypes, transfer, transfer or "float64"))
     for array in arrays:
+        if array.dtype.kind == "f" and array.itemsize > narrow.itemsize:
+            need(np.array_equal(array.astype(narrow), array, equal_nan=True), "no widening")
+            array = array.astype(narrow)
         data += array.tobytes()
         data += bytes(-len(data) % 64)
     aimed = (len(data) + 1023) // 1024

@@ -22,7 +22,12 @@ from tests.audit.test_verify import Memory, kept
 from tests.docs.test_commands import blocks
 
 VECTOR = Path(__file__).parent / "vectors"
-PEMS = [path.read_bytes() for path in sorted((VECTOR / "ca").glob("*.pem"))]
+NARROW = VECTOR / "narrow"
+TRANSFER = {VECTOR: "", NARROW: "bfloat16"}
+
+
+def pems(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((folder / "ca").glob("*.pem"))]
 
 
 @pytest.fixture(scope="module")
@@ -34,28 +39,29 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return made
 
 
-def arrays() -> list[np.ndarray]:  # type: ignore[type-arg]
-    return model.read_npz(VECTOR / "weights.npz")
-
-
-def test_the_vector_holds(capsys: pytest.CaptureFixture[str]) -> None:
-    """It was made once, by other keys than anybody has."""
-    path, capath = str(VECTOR / "record.json"), str(VECTOR / "ca")
-    weights = str(VECTOR / "weights.npz")
+@pytest.mark.parametrize("vector", TRANSFER)
+def test_the_vectors_hold(vector: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They were made once, by other keys than anybody has."""
+    path, capath = str(vector / "record.json"), str(vector / "ca")
+    weights = str(vector / "weights.npz")
     assert look.main(["record", "verify", path, "--capath", capath, "--weights", weights]) == 0
     assert "bit for bit" in capsys.readouterr().out
 
 
-def test_the_vector_holds_by_the_page_alone() -> None:
-    summary = independent.check((VECTOR / "record.json").read_text(), PEMS)
-    assert summary["result"] == independent.digest(arrays())
+@pytest.mark.parametrize(("vector", "transfer"), TRANSFER.items())
+def test_the_vectors_hold_by_the_page_alone(vector: Path, transfer: str) -> None:
+    summary = independent.check((vector / "record.json").read_text(), pems(vector))
+    assert summary["rules"]["merge_args"].get("transferDtype", "") == transfer
+    arrays = model.read_npz(vector / "weights.npz")
+    assert summary["result"] == independent.digest(arrays, transfer)
 
 
 def test_another_record_holds_by_the_page_alone(history: History) -> None:
     """Four validators that join, three learners, rounds in blocks of several transactions."""
     told = record.export(Memory(history.genesis, history.pairs), DEFAULT_CONTRACT)
-    pems = [authority.path.read_bytes() for authority in history.authorities]
-    summary = independent.check(json.dumps(told), pems)
+    summary = independent.check(
+        json.dumps(told), [authority.path.read_bytes() for authority in history.authorities]
+    )
     assert summary["result"] == independent.digest(list(history.models[-1].values()))
 
 
@@ -75,7 +81,7 @@ def test_both_refuse_the_same_lies() -> None:
         assert text.count(old) >= 1
         wrong = text.replace(old, ("0" if old[0] != "0" else "1") + old[1:])
         with pytest.raises(Exception):  # noqa: B017 - any refusal will do
-            independent.check(wrong, PEMS)
+            independent.check(wrong, pems(VECTOR))
         with pytest.raises(Exception):  # noqa: B017
             record.check(json.loads(wrong), trusted)
 
