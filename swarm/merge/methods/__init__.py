@@ -8,7 +8,7 @@ or have another version, are refused instead of computing something else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -22,6 +22,7 @@ from swarm.merge.methods.krum import Krum
 from swarm.merge.methods.mean import Mean
 from swarm.merge.methods.multikrum import MultiKrum
 from swarm.merge.methods.trimmedmean import TrimmedMean
+from swarmlearning.narrow import TRANSFER
 
 __all__ = [
     "GROUP",
@@ -31,6 +32,7 @@ __all__ = [
     "PerCoordinate",
     "agreed",
     "check",
+    "excludes",
     "make",
     "parse_args",
 ]
@@ -38,8 +40,8 @@ __all__ = [
 GROUP = "swarm.merge_methods"
 UNKNOWN, WRONG = "SW6006", "SW6012"
 
-# Entries of mergeArgs that belong to every method, and are read elsewhere.
-COMMON = frozenset({"transferDtype"})
+# Entries of mergeArgs that belong to every method, and are read elsewhere; their values.
+COMMON: Mapping[str, Collection[str]] = {"transferDtype": TRANSFER}
 
 BUILT_IN: Mapping[str, type[Method]] = {
     method.name: method
@@ -71,10 +73,18 @@ def parse_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
         if key not in method.ARGS and key not in COMMON:
             known = ", ".join(method.ARGS) or "no entries"
             raise LocalError("SW6013", f"mergeArgs: {method.name} knows no {key!r}; it has {known}")
+        if key in COMMON and args[key] not in tuple(COMMON[key]):
+            allowed, given = ", ".join(COMMON[key]), str(args[key])[:40]
+            raise LocalError("SW6013", f"mergeArgs: {key} is {given!r}, not one of {allowed}")
     return {
         key: _value(f"mergeArgs: {key}", arg, args[key]) if key in args else arg.default
         for key, arg in method.ARGS.items()
     }
+
+
+def excludes(name: str) -> bool:
+    """Whether the method leaves out what is not finite; else nobody may bring it."""
+    return _find(name)[0].excludes
 
 
 def check(name: str, args: Mapping[str, Any], count: int) -> str:

@@ -54,3 +54,10 @@ def test_entries_for_all_methods_stay_in_the_rules() -> None:
         {"transferDtype": "float16"},
     )
     assert methods.parse_args("mean", {"transferDtype": "float16"}) == {}
+    for wrong in ("float64", 16, ["float16"]):
+        with pytest.raises(LocalError, match=r"SW6013: .*not one of float32"):
+            methods.agreed("mean", {"transferDtype": wrong})
+
+
+def test_all_but_the_mean_leave_out_what_is_not_finite() -> None:
+    assert [name for name in methods.BUILT_IN if not methods.excludes(name)] == ["mean"]
