@@ -72,10 +72,10 @@ class Agreement:
     def read(self, i: int, payload: bytes, public_key: bytes) -> Statement:
         """Member `i`'s statement, from a DISTANCES frame. Raises WireError."""
         size = 8 * self._side**2
-        matrix = np.frombuffer(payload[:size], "<f8")
-        if len(matrix) != self._side**2:
-            raise WireError(f"distances in {len(payload)} B, expected at least {size} B")
-        matrix = matrix.reshape(self._side, self._side).astype(np.float64)
+        if not size <= len(payload) <= size + MAX_SIGNATURE:
+            raise WireError(f"distances in {len(payload)} B, expected {size} B and a signature")
+        matrix = np.frombuffer(payload[:size], "<f8").astype(np.float64)
+        matrix = matrix.reshape(self._side, self._side)
         digest, signature = _digest(matrix), bytes(payload[size:])
         if not verify_signature(public_key, self._signed(i, digest), signature):
             raise WireError("its distances are not signed with its key")

@@ -71,7 +71,7 @@ LIMITS: dict[Kind, int] = {
     Kind.LAYOUT: 8 << 20,
     Kind.NEED: MAX_BLOCKS // 8,
     Kind.DISTANCES: 8 * MAX_MEMBERS**2 + MAX_SIGNATURE,
-    Kind.WITNESS: MAX_MEMBERS * (2 * (DIGEST + MAX_SIGNATURE) + 8),
+    Kind.WITNESS: MAX_MEMBERS * (2 * (DIGEST + MAX_SIGNATURE) + 16),
 }
 
 

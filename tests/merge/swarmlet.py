@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from swarm.identity import Identity, Role
 from swarm.merge import blocks
 from swarm.merge.dial import Dialler, Member
-from swarm.merge.exchange import Buffers, Exchange, Key, Result
+from swarm.merge.exchange import Buffers, Exchange, Key, Law, Result
 from swarm.merge.mean import Segment
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
@@ -56,6 +56,7 @@ class Node:
         key: Key,
         limits: Limits | None = None,
         *,
+        law: Law | None = None,
         spoil: bool = False,
     ) -> Exchange:
         self.members = {member.uid: member.fingerprint for member in members}
@@ -75,6 +76,7 @@ class Node:
             ),
             self.dialler,
             self.done.put,
+            law=law,
             limits=limits,
         )
         self.server.offer(self.exchange)
