@@ -6,18 +6,26 @@ under "type". Weights never travel here; they lie in `trained.bin` (written by t
 
 The conversation, program on the left:
 
-    open     ->                      contract and rules
-             <- waiting*  opened     hasModel: merged.bin holds the last decided model
-    sync     ->                      trained.bin holds the weights
+    open     ->                      contract and rules; the round of the model it has, or -1
+             <- waiting*  opened     hasModel: merged.bin holds the model of `round` - 1
+    sync     ->                      trained.bin holds the weights, made from the model of `round`
              <- waiting*  merged     merged.bin holds the weights to load
     report   ->                      loss and metric of that round
     finish   ->                      the training loop ended; trained.bin holds the final weights
              <- (waiting | merged)*  each merged is answered by one report; the last has over = true
-    bye      ->
+    bye      ->                      and then waits until the learner closes the link
 
 A `sync` after training is over is answered by `over`. `error` may come instead of any answer and
 ends the conversation. `merged.bin` stays untouched until the next `sync` or `finish`, and during
 `finish` until the `report` of its round.
+
+Either side may be restarted. A program whose learner is gone connects again, says `open` with the
+round of the model it has, and repeats the call that was not answered: the learner keeps nothing
+that the calls do not say. `round` tells what weights were made from (-1: from no decided model), so
+weights older than the last decided model never contribute; they are answered by that model. `own`
+of a finish is false once its final weights are no longer what is contributed. A learner whose
+program is gone waits for the next one, which starts with an `open` of its own; while it serves one
+program another one waits.
 """
 
 from __future__ import annotations
@@ -34,7 +42,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 SOCKET = "link.sock"
 TRAINED = "trained.bin"
@@ -64,16 +72,24 @@ TO_SL: Schema = {
         "mode": str,
         "weightage": int,
         "totalEpochs": int,
+        "round": int,
     },
-    "sync": {"seq": int, "weightage": int, "samples": int, "epochs": int},
+    "sync": {"seq": int, "weightage": int, "samples": int, "epochs": int, "round": int},
     "report": {"round": int, "loss": str, "metric": str, "epochs": int, "totalEpochs": int},
-    "finish": {"seq": int, "weightage": int, "epochs": int},
+    "finish": {"seq": int, "weightage": int, "epochs": int, "round": int, "own": bool},
     "bye": {"ok": bool, "text": str},
 }
 TO_ML: Schema = {
     "opened": {"round": int, "uid": str, "hasModel": bool},
     "waiting": {"text": str},
-    "merged": {"seq": int, "round": int, "next": int, "over": bool, "peers": int},
+    "merged": {
+        "seq": int,
+        "round": int,
+        "next": int,
+        "over": bool,
+        "peers": int,
+        "counted": bool,  # these weights are in it
+    },
     "over": {"seq": int, "hasModel": bool},
     "error": {"code": str, "text": str},
 }

@@ -3,6 +3,9 @@
 Knows nothing of frameworks: weights come and go as named numpy arrays. They are written once, into
 the mapped file, and read once, from the other one. Any failure is raised as `SwarmError` and says
 what happened; after one, the session is closed.
+
+A learner that goes away is no failure: the session waits for it to be started again, says which
+model its program has, and repeats the call that was not answered.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class Merged(NamedTuple):
     round: int = 0
     next: int = 0  # batches until the next merge
     peers: int = 0  # how many contributed
+    counted: bool = False  # the weights handed in are among them
 
 
 class Session:
@@ -43,7 +47,12 @@ class Session:
         self._logger = logger
         self._connection: link.Connection | None = None
         self._trained: TensorFile | None = None
+        self._opening: dict[str, Any] = {}
+        self._call: dict[str, Any] = {}  # what waits for an answer; empty when nothing does
+        self._report: dict[str, Any] = {}  # what could not be reported yet
         self._sequence = 0
+        self._offered = -1  # round of the model in the merged file
+        self._round = -1  # round of the model that the program has
         self._said = ""
         self._phase = "Init"
         self._transfer = ""  # the type that wider floats travel in
@@ -57,44 +66,32 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Wait for the learner, enroll with the contract's rules, wait until it is enrolled."""
-        self._connection = self._connect(clock, sleep)
+        self._clock, self._sleep = clock, sleep
         self._transfer = str(settings.merge_args.get("transferDtype", ""))
-        self._send(
-            {
-                "type": "open",
-                "protocol": link.PROTOCOL,
-                "library": _version(),
-                "contract": settings.contract,
-                "minPeers": settings.min_peers,
-                "syncFrequency": settings.sync_frequency,
-                "adaptive": settings.adaptive,
-                "mergeMethod": settings.merge_method,
-                "mergeArgs": dict(settings.merge_args),
-                "mode": settings.mode.name,
-                "weightage": settings.weightage,
-                "totalEpochs": settings.total_epochs,
-            }
-        )
-        answer = self._receive("opened")
-        self.has_model = answer["hasModel"]
+        self._opening = {
+            "type": "open",
+            "protocol": link.PROTOCOL,
+            "library": _version(),
+            "contract": settings.contract,
+            "minPeers": settings.min_peers,
+            "syncFrequency": settings.sync_frequency,
+            "adaptive": settings.adaptive,
+            "mergeMethod": settings.merge_method,
+            "mergeArgs": dict(settings.merge_args),
+            "mode": settings.mode.name,
+            "weightage": settings.weightage,
+            "totalEpochs": settings.total_epochs,
+        }
+        self._greet()
         self._phase = "Sync"
 
     def sync(
         self, arrays: Mapping[str, Array], *, weightage: int, samples: int, epochs: int
     ) -> Merged:
         """Hand in `arrays`, wait until the round is decided."""
-        self._write(arrays)
-        self._sequence += 1
-        self._send(
-            {
-                "type": "sync",
-                "seq": self._sequence,
-                "weightage": weightage,
-                "samples": samples,
-                "epochs": epochs,
-            }
-        )
-        return self._merged()
+        merged = self._ask(arrays, "sync", weightage=weightage, samples=samples, epochs=epochs)
+        self._call = {}
+        return merged
 
     def finish(
         self, arrays: Mapping[str, Array], *, weightage: int, epochs: int
@@ -104,16 +101,15 @@ class Session:
         The caller answers each yielded round by `report` before it takes the next.
         """
         self._phase = "End"
-        self._write(arrays)
-        self._sequence += 1
-        self._send(
-            {"type": "finish", "seq": self._sequence, "weightage": weightage, "epochs": epochs}
-        )
-        over = False
-        while not over:
-            merged = self._merged()
-            over = merged.over
+        merged = self._ask(arrays, "finish", weightage=weightage, epochs=epochs, own=True)
+        # What a learner that is restarted from now on must know: see `link`.
+        own = merged.counted and self._opening["mode"] != "active"
+        while not merged.over:
+            self._call |= {"round": merged.round, "own": own}
             yield merged
+            merged = self._answer()
+        self._call = {}
+        yield merged
 
     @contextlib.contextmanager
     def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
@@ -137,25 +133,39 @@ class Session:
             views = file.arrays()
             yield views
             views.clear()
+        self._round = self._offered
 
     def report(self, round_: int, loss: float, metric: float, epochs: int, total: int) -> None:
         """Tell how the merged weights do on this node's validation data."""
-        self._send(
-            {
-                "type": "report",
-                "round": round_,
-                "loss": _decimal(loss),
-                "metric": _decimal(metric),
-                "epochs": epochs,
-                "totalEpochs": total,
-            }
-        )
+        connection = self._open_connection()
+        self._report = {
+            "type": "report",
+            "round": round_,
+            "loss": _decimal(loss),
+            "metric": _decimal(metric),
+            "epochs": epochs,
+            "totalEpochs": total,
+        }
+        with contextlib.suppress(link.LinkClosed):  # the next learner will hear it
+            connection.send(self._report)
+            self._report = {}
 
     def bye(self) -> None:
-        """Say that this program is done; the learner shuts down. Never raises for a lost link."""
-        if self._connection is not None:
-            with contextlib.suppress(link.LinkError):
-                self._connection.send({"type": "bye", "ok": True, "text": ""})
+        """Say that this program is done, and wait until the learner has ended.
+
+        The others may need the last model from it for a moment. Never raises for a lost link.
+        """
+        if self._connection is None:
+            return
+        message = {"type": "bye", "ok": True, "text": ""}
+        with contextlib.suppress(link.LinkError):
+            try:
+                self._connection.send(message)
+            except link.LinkClosed:  # restarted meanwhile; it waits for a program
+                self._connection = link.connect(self._folder)
+                self._connection.send(message)
+            while True:
+                self._say(self._connection.receive().get("text", ""))
         self.close()
 
     def close(self) -> None:
@@ -167,18 +177,46 @@ class Session:
             self._trained.close()
             self._trained = None
 
-    def _connect(
-        self, clock: Callable[[], float], sleep: Callable[[float], None]
-    ) -> link.Connection:
-        said = clock()
+    def _connect(self) -> link.Connection:
+        said = self._clock()
         while True:
             try:
                 return link.connect(self._folder)
             except link.LinkError as error:
-                if clock() - said >= SAY_EVERY:
-                    said = clock()
+                if self._clock() - said >= SAY_EVERY:
+                    said = self._clock()
                     self._logger.info("Waiting for the learner (SL) to start: %s", error)
-            sleep(CONNECT_EVERY)
+            self._sleep(CONNECT_EVERY)
+
+    def _greet(self) -> None:
+        """Open the session with whatever learner comes, and say again what it must know."""
+        while True:
+            self._connection = self._connect()
+            try:
+                self._connection.send({**self._opening, "round": self._round})
+                answer = self._next("opened")
+                for message in filter(None, (self._report, self._call)):
+                    self._connection.send(message)
+            except link.LinkClosed as error:
+                self._lost(error)
+            else:
+                break
+        self._report = {}
+        if not self._call:
+            self.has_model = answer["hasModel"]
+            self._offered = answer["round"] - 1
+
+    def _lost(self, error: link.LinkClosed) -> None:
+        """The learner is gone. It may be started again, unless it said why it gave up."""
+        words = self._last_words()
+        if words:
+            self._fail(words)
+        assert self._connection is not None
+        self._connection.close()
+        self._logger.warning(
+            "The learner (SL) is gone (%s); waiting for it to be started again", error
+        )
+        self._sleep(CONNECT_EVERY)
 
     def _write(self, arrays: Mapping[str, Array]) -> None:
         try:
@@ -189,24 +227,37 @@ class Session:
         except (OSError, TensorFileError) as error:
             self._fail(f"cannot hand over the weights: {error}")
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        if self._connection is None:
-            self._fail("the session is closed; make a new SwarmCallback for another training")
+    def _ask(self, arrays: Mapping[str, Array], kind: str, **fields: int) -> Merged:
+        """Write weights and hand them in; the answer, or the first of them."""
+        self._write(arrays)
+        self._sequence += 1
+        self._call = {"type": kind, "seq": self._sequence, "round": self._round, **fields}
         try:
-            self._connection.send(message)
+            self._open_connection().send(self._call)
+        except link.LinkClosed as error:
+            self._lost(error)
+            self._greet()
         except link.LinkError as error:
-            # What it said last explains more than the broken pipe does.
-            self._fail(self._last_words() or _gone(error))
+            self._fail(f"the learner (SL) does not listen: {error}")
+        return self._answer()
 
     def _receive(self, *expected: str) -> link.Message:
-        """The next message of one of the `expected` types; logs what the learner waits for."""
-        if self._connection is None:
-            self._fail("the session is closed; make a new SwarmCallback for another training")
+        """The next message of one of the `expected` types, if need be from the next learner."""
         while True:
             try:
-                message = self._connection.receive()
+                return self._next(*expected)
             except link.LinkClosed as error:
-                self._fail(_gone(error))
+                self._lost(error)
+                self._greet()
+
+    def _next(self, *expected: str) -> link.Message:
+        """As `_receive`, from this learner. Raises LinkClosed when it is gone."""
+        connection = self._open_connection()
+        while True:
+            try:
+                message = connection.receive()
+            except link.LinkClosed:
+                raise
             except link.LinkError as error:
                 self._fail(f"the learner (SL) sent something that makes no sense: {error}")
             kind = message["type"]
@@ -219,7 +270,12 @@ class Session:
             else:
                 self._fail(f"the learner (SL) sent {kind!r} at the wrong time")
 
-    def _merged(self) -> Merged:
+    def _open_connection(self) -> link.Connection:
+        if self._connection is None:
+            self._fail("the session is closed; make a new SwarmCallback for another training")
+        return self._connection
+
+    def _answer(self) -> Merged:
         message = self._receive("merged", "over")
         if message["seq"] != self._sequence:
             self._fail(
@@ -230,12 +286,17 @@ class Session:
             return Merged(False, message["hasModel"], True)
         if message["next"] < 1 and not message["over"]:
             self._fail(f"the learner (SL) asks for a merge every {message['next']} batches")
-        return Merged(
-            True, True, message["over"], message["round"], message["next"], message["peers"]
-        )
+        merged = Merged(True, True, *(message[name] for name in Merged._fields[2:]))
+        self._offered = merged.round
+        if not merged.counted and self._call["type"] == "sync":
+            self._logger.warning(
+                "Round %d was decided without this node's weights, which came too late",
+                merged.round,
+            )
+        return merged
 
     def _say(self, text: str) -> None:
-        if text != self._said:
+        if text and text != self._said:
             self._said = text
             self._logger.info("%s", text)
 
@@ -252,10 +313,6 @@ class Session:
     def _fail(self, cause: str) -> NoReturn:
         self.close()
         raise SwarmError(f"{self._phase} Swarm call to SL container failed - {cause}") from None
-
-
-def _gone(error: link.LinkError) -> str:
-    return f"the learner (SL) is gone ({error}); its own log says why"
 
 
 def _difference(layout: Layout, file: TensorFile) -> str:

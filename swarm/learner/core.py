@@ -11,7 +11,8 @@ Rules that must stay true:
 1. No sockets, files, threads, clocks or randomness in here.
 2. What is submitted carries a tag that names its round and attempt; one tag is submitted once, and
    again only when the record has changed since the answer and still does not show it.
-3. The program gets nothing but decided models (`base`), in the order of rounds.
+3. The program gets nothing but decided models (`base`), in the order of rounds; and what it hands
+   in contributes only if it was made from the last of them (`given`).
 4. merged.bin is not touched between the delivery of a model and the program's next word, so no
    exchange and no fetch starts then. A pending call of the program is therefore a condition of all
    phases that do so.
@@ -22,10 +23,11 @@ Rules that must stay true:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from swarm.learner.blame import accused_by, undecidable
-from swarm.learner.knowledge import LINGER, Knowledge, Model
+from swarm.learner.knowledge import LINGER, LONGEST, Knowledge, Model
 from swarm.learner.messages import (
     AbortExchange,
     Answered,
@@ -51,6 +53,7 @@ from swarm.learner.messages import (
     Prepared,
     ProgramGone,
     Record,
+    Release,
     Reported,
     Restore,
     StartExchange,
@@ -89,13 +92,18 @@ class Core(Knowledge):
     # ----------------------------------------------------------------- events
 
     def on_opened(self, event: Opened) -> None:
-        self.session = event
+        if self.contract not in ("", event.contract):
+            self.fail("SW6007", f"it served {self.contract}, the program names {event.contract}")
+            return
+        self.session, self.contract = event, event.contract
+        self.given = event.round
 
     def on_synced(self, event: Synced) -> None:
         self.pending = event
+        self.given = event.round
         self.contribution = None
+        self.answered = False
         self.report_due = -1  # a program that says nothing about a round has nothing to say
-        self.contributed = -1
 
     def on_reported(self, event: Reported) -> None:
         assert self.session
@@ -117,8 +125,23 @@ class Core(Knowledge):
         self.report_due = -1
 
     def on_program_gone(self, event: ProgramGone) -> None:
-        if self.bye is None:
-            self.end(3, f"the program is gone without a good-bye: {event.why}")
+        """Leave the training, so that the others go on, and be ready for the next program."""
+        if self.bye is not None:
+            return
+        self.out.append(Log(f"the program is gone without a good-bye: {event.why}", warning=True))
+        self.stop_exchange()
+        if self.enrolled or self.enrolling:
+            args = {
+                "contract": self.contract,
+                "uid": self.uid,
+                "why": f"its program is gone: {event.why}",
+            }
+            self.out.append(Submit(("leave", self.height), "contract.leave", args))
+        self.session = self.pending = self.contribution = None
+        self.enrolled = self.said_opened = False
+        self.report_due = -1
+        self.gone = event.why
+        self.out.append(Release())
 
     def on_ledger_changed(self, event: LedgerChanged) -> None:
         self.stream_error = event.error
@@ -126,9 +149,16 @@ class Core(Knowledge):
             self.take_record(event.record, event.height)
 
     def on_enrolled(self, event: Enrolled) -> None:
-        self.enrolled, self.enrolling = True, False
+        asked, self.enrolling = self.enrolling, None
+        if asked is None or asked is not self.session:
+            return  # that program is gone, and so is its membership
+        self.enrolled = True
         self.tags.clear()
+        self.since.clear()
         if event.height >= self.height:
+            self.record = event.record
+            if self.base and not self.behind() and self.base.digest != self.wanted:
+                self.base = None  # the contract was reset, and this is another training
             self.take_record(event.record, event.height)
 
     def take_record(self, record: Record, height: int) -> None:
@@ -137,8 +167,6 @@ class Core(Knowledge):
         last, result = record["last"], self.result
         if last is None or (self.base and self.base.round >= last["round"]):
             return
-        if self.uid in last["roster"]:
-            self.contributed = last["round"]
         ours = result is not None and result.key.round == last["round"]
         if ours and result is not None and result.digest == last["digest"]:
             self.hold(last)
@@ -155,11 +183,10 @@ class Core(Knowledge):
 
     def hold(self, last: Mapping[str, Any]) -> None:
         """merged.bin holds the decided model `last`."""
-        assert self.session
         self.base = Model(last["round"], last["digest"])
         self.clean = True
         self.fetching = ""
-        self.out.append(Keep(self.session.contract, last["round"], last["digest"]))
+        self.out.append(Keep(self.contract, last["round"], last["digest"]))
         merged, roster = last["round"], len(last["roster"])
         self.out.append(Log(f"round {merged}: merged parameters from {roster} of {roster} nodes"))
         if self.uid not in last["holders"]:
@@ -219,9 +246,10 @@ class Core(Knowledge):
 
     def on_fetch_failed(self, event: FetchFailed) -> None:
         self.fetching, self.fetch_at, self.fetch_why = "", self.now + REFETCH, event.why
+        self.looked_for = event.digest
 
     def on_tick(self, event: Tick) -> None:
-        """Nothing but time has changed."""
+        self.serving = event.serving
 
     # ---------------------------------------------------------------- effects
 
@@ -231,12 +259,11 @@ class Core(Knowledge):
         Callers ask only while the record does not show what they want, so this repeats what was
         refused for a reason that may have passed, and what was accepted and undone since.
         """
-        assert self.session
         answered = self.tags.get(tag)
         if answered is not None and not 0 < answered < self.height:
             return
         self.tags[tag] = 0
-        common = {"contract": self.session.contract, "uid": self.uid}
+        common = {"contract": self.contract, "uid": self.uid}
         self.out.append(Submit(tag, op, {**common, **args}))
 
     def end(self, status: int, text: str) -> None:
@@ -259,7 +286,7 @@ class Core(Knowledge):
     def act_enroll(self) -> None:
         assert self.session
         if not self.enrolling:
-            self.enrolling = True
+            self.enrolling = self.session
             self.out.append(Enroll(self.session.contract, self.session.rules, self.session.mode))
 
     def act_forgotten(self) -> None:
@@ -267,7 +294,8 @@ class Core(Knowledge):
 
     def act_linger(self) -> None:
         assert self.bye is not None
-        if not self.needed_at_end() or self.seen_for("bye") >= LINGER:
+        patience = LONGEST if self.serving else LINGER
+        if not self.needed_at_end() or self.seen_for("bye") >= patience:
             text = "the program is done" if self.bye.ok else f"the program gave up: {self.bye.text}"
             self.end(0, text)
 
@@ -275,27 +303,29 @@ class Core(Knowledge):
         last = self.last
         assert last is not None
         assert self.record is not None
-        assert self.session is not None
         if self.finishing() or self.fetching == last["digest"] or self.now < self.fetch_at:
             return
-        holders = self.holders()
-        if not holders:
+        looked = self.looked_for == last["digest"]
+        holders = self.holders() if looked or not self.program_has_it() else []
+        if looked and not holders:
             return
         self.stop_exchange()
         self.fetching, self.clean = last["digest"], False
         schema = self.record["schema"] or ""
         attempt = last["round"], last["attempt"]
-        self.out.append(Fetch(self.session.contract, last["digest"], attempt, schema, holders))
+        self.out.append(Fetch(self.contract, last["digest"], attempt, schema, holders))
 
     def act_open(self) -> None:
         assert self.record is not None
         self.said_opened = True
-        self.given = self.base.round if self.base else -1
+        news = self.base is not None and self.given < self.base.round
+        if news:
+            self.restore()
         message = {
             "type": "opened",
-            "round": self.record["round"],
+            "round": self.base.round + 1 if self.base else self.record["round"],
             "uid": self.uid,
-            "hasModel": self.base is not None,
+            "hasModel": news,
         }
         self.out.append(Tell(message))
 
@@ -311,25 +341,27 @@ class Core(Knowledge):
         self.out.append(Log("Swarm training is over"))
 
     def act_deliver(self) -> None:
-        """Answer the pending call with the newest model, or let a late one contribute at last.
+        """Answer the pending call with the newest model.
 
-        A sync that comes when its round was decided without it is answered by that model: the
-        program trains on from there. Whoever is always slower than the others' patience would
-        never contribute so; therefore the second such sync in a row contributes instead.
+        Weights that were made from an older one do not contribute: the program trains on from this
+        one. Those of a finish would be contributed again and again; the decided model goes in their
+        place.
         """
         assert self.pending is not None
         assert self.base is not None
-        missed = self.contributed != self.base.round and not self.pending.done
-        if missed and self.late:
-            self.late = False
-            self.given = self.base.round
-            self.out.append(Log("came late again: contributing to the next round all the same"))
-            return
-        self.late = missed
+        if not self.counted() and not self.answered:
+            self.out.append(
+                Log(
+                    f"round {self.base.round} was decided without this node's weights, which came"
+                    " too late and are dropped; its program goes on from the decided model",
+                    warning=True,
+                )
+            )
         self.deliver(over=False)
 
     def deliver(self, *, over: bool) -> None:
-        assert self.session and self.record and self.pending and self.base and self.last
+        assert self.record and self.session and self.pending and self.base and self.last
+        counted = self.counted()
         self.given = self.base.round
         self.restore()
         message = {
@@ -339,6 +371,7 @@ class Core(Knowledge):
             "next": int(self.record["interval"]),
             "over": over,
             "peers": len(self.last["roster"]),
+            "counted": counted,
         }
         self.out.append(Tell(message))
         self.since.clear()
@@ -347,8 +380,10 @@ class Core(Knowledge):
             self.pending = None
             return
         self.report_due = self.base.round
-        if self.session.mode == "active":
-            self.contribution = None  # from now on it brings the merged model
+        own = self.pending.own and self.session.mode != "active" and (counted or self.answered)
+        self.answered = True
+        if own != self.pending.own:  # from now on it brings the merged model
+            self.pending, self.contribution = replace(self.pending, own=own), None
 
     def restore(self) -> None:
         """See to it that merged.bin holds `base`, after an attempt that came to nothing."""
@@ -358,8 +393,8 @@ class Core(Knowledge):
             self.out.append(Restore())
 
     def act_prepare(self) -> None:
-        assert self.session and self.pending
-        merged = self.pending.done and self.session.mode == "active" and self.contributed >= 0
+        assert self.pending
+        merged = not self.pending.own
         round_ = self.base.round if self.base else -1
         tag = ("prepare", round_, self.pending.seq, merged)
         if tag not in self.tags:
@@ -378,7 +413,7 @@ class Core(Knowledge):
             schema=self.contribution.schema,
             tensors=self.contribution.tensors,
             size=self.contribution.size,
-            base=bytes.fromhex(self.base.digest) if self.base else None,
+            base=bytes.fromhex(self.wanted) or None,
             done=self.pending.done,
         )
 
@@ -454,7 +489,12 @@ PHASES: tuple[Phase, ...] = (
     Phase("lingering", lambda c: c.bye is not None, Core.act_linger, Core.say_linger),
     Phase("unopened", lambda c: c.session is None, _idle, Core.say_unopened),
     Phase("enrolling", lambda c: not c.enrolled, Core.act_enroll, Core.say_enrolling),
-    Phase("forgotten", lambda c: c.member is None, Core.act_forgotten, Core.say_nothing),
+    Phase(
+        "forgotten",
+        lambda c: c.member is None or c.given > c.newest,
+        Core.act_forgotten,
+        Core.say_nothing,
+    ),
     Phase(
         "returning",
         lambda c: c.member is not None and c.member["state"] != "active" and not c.over(),
@@ -469,8 +509,8 @@ PHASES: tuple[Phase, ...] = (
     ),
     Phase("opening", lambda c: not c.said_opened, Core.act_open, Core.say_nothing),
     Phase("reporting", lambda c: c.busy(), _idle, Core.say_report),
-    Phase("over", lambda c: c.over(), Core.act_over, Core.say_nothing),
-    Phase("training", lambda c: c.pending is None, _idle, Core.say_nothing),
+    Phase("over", lambda c: c.over(), Core.act_over, Core.say_over),
+    Phase("training", lambda c: c.pending is None, _idle, Core.say_training),
     Phase(
         "delivering",
         lambda c: c.base is not None and c.given < c.base.round,

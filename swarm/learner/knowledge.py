@@ -26,6 +26,7 @@ GRACE = 30.0  # seconds for absent members once minPeers have checked in
 BYSTAND = 3.0  # seconds that others' suspicions may stand before a bystander takes sides
 FINISHING = 2.0  # seconds that a running exchange gets when its round is decided already
 LINGER = 20.0  # seconds that a learner stays at the end for those who still need the last model
+LONGEST = 1800.0  # the same while one of them is fetching it
 
 
 class Model(NamedTuple):
@@ -46,20 +47,21 @@ class Knowledge:
         self.waiting = ""
         self.out: list[Effect] = []
 
+        self.contract = ""  # the first program names it
         self.session: Opened | None = None
+        self.gone = ""  # why the last program is gone
         self.said_opened = False
         self.enrolled = False
-        self.enrolling = False
+        self.enrolling: Opened | None = None  # the session that we are enrolling for
         self.record: Record | None = None
         self.height = 0
         self.stream_error = ""
         self.pending: Synced | None = None
-        self.contributed = -1  # last round whose roster had the pending call's weights
-        self.late = False  # the last sync came too late and was answered without contributing
+        self.answered = False  # the pending call has had an answer: it is a finish
         self.contribution: Prepared | None = None
         self.base: Model | None = None  # what we hold
         self.clean = True  # merged.bin holds `base`, and nothing has been written there since
-        self.given = -1  # round of the model that the program has
+        self.given = -1  # round of the model that the program has, or that it was told of
         self.report_due = -1  # round that the program shall report on before we go on; -1: none
         self.exchange: Key | None = None
         self.result: ExchangeDone | None = None
@@ -68,9 +70,11 @@ class Knowledge:
         self.fetching = ""  # digest
         self.fetch_at = 0.0
         self.fetch_why = ""
+        self.looked_for = ""  # digest that our own files do not hold
         self.tags: dict[tuple[Any, ...], int] = {}  # -> height of the answer; 0: on its way
         self.since: dict[tuple[Any, ...], float] = {}  # when a fact was seen first
         self.bye: Bye | None = None
+        self.serving = False  # somebody is fetching the last model from us
         self.ended = False
 
     # ------------------------------------------------------------------ facts
@@ -93,8 +97,12 @@ class Knowledge:
     def key(self) -> Key:
         """The attempt that the record is at."""
         assert self.record is not None
-        assert self.session is not None
-        return Key(self.session.contract, self.record["round"], self.record["attempt"])
+        return Key(self.contract, self.record["round"], self.record["attempt"])
+
+    @property
+    def newest(self) -> int:
+        """The last decided round, -1 before the first one."""
+        return -1 if self.last is None else int(self.last["round"])
 
     def behind(self) -> bool:
         """There is a decided model that we do not hold."""
@@ -126,7 +134,23 @@ class Knowledge:
         """
         if not self.behind() or (self.pending is None and self.said_opened):
             return False
-        return not (self.over() and self.seen_for("over without model") >= 3 * LINGER)
+        if self.over():
+            return self.seen_for("over without model") < 3 * LINGER
+        return not (self.program_has_it() and self.looked_for == self.wanted)
+
+    def program_has_it(self) -> bool:
+        """The program can go on without the last model from us: it goes on from it already."""
+        return self.given == self.newest and (self.pending is None or self.pending.own)
+
+    def counted(self) -> bool:
+        """The pending call's weights are in the last decided model."""
+        last = self.last
+        return last is not None and self.uid in last["roster"] and self.given == last["round"] - 1
+
+    @property
+    def wanted(self) -> str:
+        """Digest of the last decided model, "" before the first one."""
+        return "" if self.last is None else str(self.last["digest"])
 
     def status(self) -> str:
         """Status of the contract."""
@@ -201,7 +225,8 @@ class Knowledge:
         return ""
 
     def say_unopened(self) -> str:
-        return "waiting for the user's program to open its link"
+        gone = f"; the one before is gone: {self.gone}" if self.gone else ""
+        return f"waiting for the user's program to open its link{gone}"
 
     def say_enrolling(self) -> str:
         return "waiting for the network nodes to take the enrolment"
@@ -211,13 +236,20 @@ class Knowledge:
         assert last is not None
         holders = ", ".join(self.name(uid) for uid in last["holders"] if uid != self.uid)
         problem = f" ({self.fetch_why})" if self.fetch_why else ""
-        return f"waiting for the model of round {last['round']} from {holders or '?'}{problem}"
+        source = f"from {holders}" if holders else "but nobody else holds it"
+        return f"waiting for the model of round {last['round']} {source}{problem}"
 
     def say_report(self) -> str:
-        return ""  # the program computes loss and metric; nobody else is waited for
+        return f"waiting for this node's program to report on round {self.report_due}"
 
     def say_preparing(self) -> str:
-        return ""
+        return f"round {self.key.round}: reading the program's weights"
+
+    def say_training(self) -> str:
+        return self.with_stream(f"round {self.key.round}: this node's program trains")
+
+    def say_over(self) -> str:
+        return "training is over; waiting for this node's program to come for the news"
 
     def say_checkin(self) -> str:
         return self.with_stream(f"round {self.key.round}: checking in")

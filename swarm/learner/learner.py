@@ -40,6 +40,7 @@ from swarm.learner.messages import (
     Log,
     Prepare,
     Prepared,
+    Release,
     Restore,
     StartExchange,
     Submit,
@@ -101,12 +102,13 @@ class Learner:
         self._attempted: tuple[Key, Plan, Sequence[Member]] | None = None  # by that exchange
         self._leaves: dict[str, list[bytes]] = {}  # digest -> leaves of merged.bin
         self._fetching: Channel | None = None
+        self._settled = False  # our files were searched for what a predecessor left behind
         self._said = ""
         self._said_at = 0.0
         self._status: int | None = None
 
     def run(self) -> int:
-        """Serve one program from its open to its bye. Raises LocalError when it cannot start."""
+        """Serve programs until one says bye. Raises LocalError when it cannot start."""
         try:
             self._server.start(self._settings.listen_host, self._settings.listen_port)
             self._link.start()
@@ -128,9 +130,11 @@ class Learner:
         try:
             event = self._events.get(timeout=TICK)
         except queue.Empty:
-            event = Tick()
+            event = Tick(self._server.serving > 0)
         if isinstance(event, Stop):
-            self._carry_out(Exit(0, "asked to stop", leave=self.core.enrolled))
+            idle = self.core.session is None or self.core.bye is not None
+            text = "asked to stop" if idle else "asked to stop in the middle of a training"
+            self._carry_out(Exit(0 if idle else 3, text, leave=self.core.enrolled))
             return
         self._feed(event)
         self._look_at_exchange()
@@ -156,7 +160,8 @@ class Learner:
         changed = stem != _without_numbers(self._said)
         if text and (changed or now - self._said_at >= REMIND):
             log.info("%s", text)
-            self._link.tell({"type": "waiting", "text": text})
+            if self.core.phase != "training":  # it does not listen then, and would hear it later
+                self._link.tell({"type": "waiting", "text": text})
             self._said_at = now
             self._said = text
         elif not text:
@@ -178,6 +183,9 @@ class Learner:
         if effect.message["type"] in ("merged", "over"):
             log.info("training: %s", _summary(effect.message))
         self._link.tell(effect.message)
+
+    def _release(self, effect: Release) -> None:
+        self._link.release()
 
     def _log(self, effect: Log) -> None:
         log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
@@ -203,7 +211,7 @@ class Learner:
 
         Raises LocalError SW6014.
         """
-        if method == "mean":
+        if not methods.excludes(method):
             raise LocalError("SW6014", text)
         text = f"{text}; {method} leaves out what is not finite"
         log.warning("%s", text)
@@ -283,8 +291,9 @@ class Learner:
     # ------------------------------------------------- fetching and comparing
 
     def _fetch(self, effect: Fetch) -> None:
-        names = ", ".join(str(holder["name"]) for holder in effect.holders)
-        log.info("fetching the decided model %s… from one of %s", effect.digest[:16], names)
+        if effect.holders:
+            names = ", ".join(str(holder["name"]) for holder in effect.holders)
+            log.info("fetching the decided model %s… from one of %s", effect.digest[:16], names)
         threading.Thread(target=self._fetch_from, args=(effect,), name="fetch", daemon=True).start()
 
     def _fetch_from(self, effect: Fetch) -> None:
@@ -295,6 +304,13 @@ class Learner:
             target = self._vectors.for_fetch(header, size, effect.schema)
             return target, have
 
+        found = None if self._settled else self._vectors.left_behind(effect.digest)
+        self._settled = True
+        if found is not None:
+            log.info("the decided model %s… was found in %s", effect.digest[:16], found[0])
+            self._leaves = {effect.digest: found[1]}
+            self._events.put(Fetched(effect.digest))
+            return
         reasons = []
         for record in effect.holders:
             holder = _member(str(record["uid"]), record, {})
@@ -361,8 +377,8 @@ class Learner:
 
     def _door(self, contract: str, uid: str) -> str | None:
         """Fingerprint of a member's key; the listener's threads ask."""
-        record, session = self.core.record, self.core.session
-        if record is None or session is None or session.contract != contract:
+        record = self.core.record
+        if record is None or self.core.contract != contract:
             return None
         member = record["members"].get(uid)
         if member is None or (member["state"] != "active" and self._evicted.ask(uid)):
@@ -410,6 +426,7 @@ EFFECTS: Mapping[type[Effect], str] = {
     Enroll: "_enroll",
     Submit: "_submit",
     Tell: "_tell",
+    Release: "_release",
     Log: "_log",
     Prepare: "_prepare",
     StartExchange: "_start",

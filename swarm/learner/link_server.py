@@ -1,27 +1,33 @@
-"""The learner's end of the link to its program: one program, one session.
+"""The learner's end of the link to its program: one program after the other, each with one session.
 
 Messages become events; the order in which a program may say things is checked here, so that the
-round driver sees sane sequences only.
+round driver sees sane sequences only. The next program is listened to when the driver has done with
+the one before; until then it waits, and hears why.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from swarm.errors import LocalError
 from swarm.learner.messages import Broken, Bye, Event, Opened, ProgramGone, Reported, Synced
+from swarm.merge import methods
 from swarmlearning import link
 
 log = logging.getLogger("swarm.learner")
 
 WEIGHT_UNIT = 10_000  # what a weightage of 1 is on the ledger
-MERGE_METHODS = ("mean",)
+MOST_WAITING = 4  # programs that may wait for the one that is served
+BUSY = "another program uses this learner (SL); waiting for its end"
+MOST = 1 << 40  # of anything that a program counts
 
 
 class LinkServer:
@@ -31,28 +37,35 @@ class LinkServer:
         self._folder = folder
         self._post = post
         self._listener: socket.socket | None = None
-        self._connection: link.Connection | None = None
-        self._opened = False
-        self._finished = False
+        self._programs: queue.Queue[link.Connection | None] = queue.Queue(MOST_WAITING)
+        self._connection: link.Connection | None = None  # of the program that is served
+        self._released = threading.Event()
         self._closed = False
 
     def start(self) -> None:
-        """Create the socket and wait for the program. Raises LocalError SW6002."""
+        """Create the socket and wait for programs. Raises LocalError SW6002."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._listener = link.listen(self._folder)
         except OSError as error:
             raise LocalError("SW6002", f"{self._folder}: {error.strerror}") from error
-        threading.Thread(target=self._run, name="link", daemon=True).start()
+        for name, run in (("link", self._run), ("link door", self._accept)):
+            threading.Thread(target=run, name=name, daemon=True).start()
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send a message to the program; its absence shows in the events."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return
         try:
-            self._connection.send(message)
+            connection.send(message)
         except link.LinkError as error:
             log.info("the program does not listen: %s", error)
+
+    def release(self) -> None:
+        """The program that is gone is forgotten: listen to the next one."""
+        self._connection = None
+        self._released.set()
 
     def close(self) -> None:
         """End the session."""
@@ -63,64 +76,122 @@ class LinkServer:
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             (self._folder / link.SOCKET).unlink(missing_ok=True)
-        if self._connection is not None:
-            self._connection.close()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        self._released.set()
+        with contextlib.suppress(queue.Empty):
+            while (waiting := self._programs.get_nowait()) is not None:
+                waiting.close()
+        self._programs.put_nowait(None)
 
-    # ----------------------------------------------------------- in the thread
+    # ---------------------------------------------------------- in the threads
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while not self._closed:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as error:
+                if not self._closed:
+                    log.warning("a program could not connect: %s", error.strerror)
+                    time.sleep(0.1)  # out of file descriptors: give others the time to return some
+                continue
+            connection = link.Connection(sock, link.TO_SL)
+            try:
+                if self._connection is not None:
+                    connection.send({"type": "waiting", "text": BUSY})
+                self._programs.put_nowait(connection)
+            except (link.LinkError, queue.Full):
+                connection.close()
 
     def _run(self) -> None:
-        assert self._listener is not None
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return  # closed before a program came
-        self._connection = link.Connection(sock, link.TO_SL)
-        try:
-            while True:
-                message = self._connection.receive()
-                event = self._event(message)
-                self._post(event)
-                if isinstance(event, (Bye, Broken)):
+        while (connection := self._programs.get()) is not None and not self._closed:
+            self._released.clear()
+            self._connection = connection
+            with connection:
+                why = Conversation(connection, self._post).listen()
+                if not why:
+                    # The learner ends, and its last words go out before the link is closed.
+                    self._released.wait()
                     return
-        except link.LinkError as error:
-            if not self._closed:
-                self._post(ProgramGone(str(error)))
+                if not self._closed:
+                    self._post(ProgramGone(why))
+                    self._released.wait()
+
+
+class Conversation:
+    """What one program says, in the order in which it may be said."""
+
+    def __init__(self, connection: link.Connection, post: Callable[[Event], None]) -> None:
+        self._connection = connection
+        self._post = post
+        self._opened = False
+        self._finished = False
+
+    def listen(self) -> str:
+        """Post events until the program says good-bye (""), or is gone, for the reason returned."""
+        while True:
+            try:
+                event = self._event(self._connection.receive())
+            except link.LinkClosed as error:
+                return str(error)
+            except link.LinkError as error:
+                with contextlib.suppress(link.LinkError):
+                    self._connection.send({"type": "error", "code": "SW6008", "text": str(error)})
+                return f"SW6008: {error}"
+            self._post(event)
+            if isinstance(event, (Bye, Broken)):
+                return ""
 
     def _event(self, message: link.Message) -> Event:
         kind = message["type"]
+        if kind == "bye":
+            return Bye(message["ok"], message["text"])
         if (kind == "open") == self._opened or (kind in ("sync", "finish") and self._finished):
             raise link.LinkError(f"message {kind!r} at the wrong time")
+        for name, value in message.items():
+            low = -1 if name == "round" and kind != "report" else 0
+            if isinstance(value, int) and not low <= value < MOST:
+                raise link.LinkError(f"message {kind!r} with {value} as {name!r}")
         if kind == "open":
             self._opened = True
-            return self._open(message)
+            return _open(message)
         if kind in ("sync", "finish"):
             self._finished = kind == "finish"
-            weight = message["weightage"] * WEIGHT_UNIT
-            return Synced(message["seq"], weight, message.get("samples", 0), self._finished)
-        if kind == "report":
-            return Reported(
+            return Synced(
+                message["seq"],
+                message["weightage"] * WEIGHT_UNIT,
+                message.get("samples", 0),
+                self._finished,
                 message["round"],
-                message["loss"],
-                message["metric"],
-                message["epochs"],
-                message["totalEpochs"],
+                message.get("own", True),
             )
-        return Bye(message["ok"], message["text"])
+        return Reported(
+            message["round"],
+            message["loss"],
+            message["metric"],
+            message["epochs"],
+            message["totalEpochs"],
+        )
 
-    def _open(self, message: link.Message) -> Event:
-        log.info("the program opened its link, library %s", message["library"])
-        if message["protocol"] != link.PROTOCOL:
-            return Broken(
-                "SW6005",
-                f"the program speaks protocol {message['protocol']}, this learner {link.PROTOCOL}",
-            )
-        if message["mergeMethod"] not in MERGE_METHODS:
-            return Broken("SW6006", f"merge method {message['mergeMethod']!r} is not known")
-        rules = {
-            "min_peers": message["minPeers"],
-            "merge_method": message["mergeMethod"],
-            "merge_args": message["mergeArgs"],
-            "sync_frequency": message["syncFrequency"],
-            "adaptive": message["adaptive"],
-        }
-        return Opened(message["contract"], rules, message["mode"])
+
+def _open(message: link.Message) -> Event:
+    log.info("the program opened its link, library %s", message["library"])
+    if message["protocol"] != link.PROTOCOL:
+        return Broken(
+            "SW6005",
+            f"the program speaks protocol {message['protocol']}, this learner {link.PROTOCOL}",
+        )
+    try:
+        method, args = methods.agreed(message["mergeMethod"], message["mergeArgs"])
+    except LocalError as error:
+        return Broken(error.code, error.cause)
+    rules = {
+        "min_peers": message["minPeers"],
+        "merge_method": method,
+        "merge_args": args,
+        "sync_frequency": message["syncFrequency"],
+        "adaptive": message["adaptive"],
+    }
+    return Opened(message["contract"], rules, message["mode"], message["round"])

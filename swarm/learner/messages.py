@@ -21,11 +21,12 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Opened:
-    """The program opened the link; `rules` are those of contract.enroll."""
+    """A program opened the link; `rules` are those of contract.enroll."""
 
     contract: str
     rules: Mapping[str, Any]
     mode: str  # snapshot | inactive | active
+    round: int = -1  # of the model that the program has; -1: it starts afresh
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Synced:
     weight: int  # as on the ledger: 10000 for a weightage of 1
     samples: int
     done: bool
+    round: int  # of the decided model that they were made from, -1: from none
+    own: bool = True  # they are contributed; False: the last decided model is, in their place
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Bye:
 
 @dataclass(frozen=True)
 class ProgramGone:
-    """The link ended without a good-bye."""
+    """The link ended without a good-bye; answered by `Release`."""
 
     why: str
 
@@ -158,7 +161,9 @@ class FetchFailed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time passed."""
+    """Time passed; `serving`: somebody is fetching the last model from us."""
+
+    serving: bool = False
 
 
 Event = (
@@ -251,7 +256,7 @@ class Restore:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Get the decided model from one of the holders into merged.bin."""
+    """Get the decided model into merged.bin: from our own files, else from one of the holders."""
 
     contract: str
     digest: str
@@ -265,6 +270,11 @@ class Tell:
     """Send a message to the program."""
 
     message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Release:
+    """Forget the program that is gone; the next one may open the link."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +305,7 @@ Effect = (
     | Restore
     | Fetch
     | Tell
+    | Release
     | Log
     | Exit
 )

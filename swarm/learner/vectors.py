@@ -124,6 +124,25 @@ class Vectors:
             self.merged.close()
         self.merged = tensors.create(self._folder / link.MERGED, layout)
 
+    def left_behind(self, digest: str) -> tuple[str, list[bytes]] | None:
+        """The model with this digest into merged.bin, if a learner before this one left it here.
+
+        Name of the file that has it, and its leaf digests; None when there is none, or none whole.
+        """
+        for name in (KEPT, link.MERGED):
+            try:
+                source = tensors.open(self._folder / name)
+            except (OSError, TensorFileError):
+                continue  # never written, or not to its end
+            with source:
+                leaves = reading.read(source.data, ()).leaves
+                if blocks.root(leaves).hex() == digest:
+                    self._create_merged(source.layout)
+                    assert self.merged is not None
+                    self.merged.data[:] = source.data
+                    return name, leaves
+        return None
+
     # ------------------------------------------------------------------- kept
 
     def keep(self, contract: str, round_: int, digest: str, leaves: Sequence[bytes]) -> Decided:

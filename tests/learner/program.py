@@ -31,6 +31,7 @@ class Program:
         self.trained: tensors.TensorFile | None = None
         self.transfer = ""  # transferDtype, as the contract's rules have it
         self.seq = 0
+        self.round = -1  # of the model that it has
         self.heard: list[str] = []
 
     def receive(self, *types: str) -> dict[str, Any]:
@@ -38,6 +39,10 @@ class Program:
             message = self.connection.receive(BOUND)
             if message["type"] != "waiting":
                 assert message["type"] in types, message
+                if message["type"] == "merged":
+                    self.round = message["round"]
+                elif message["type"] == "opened" and message["hasModel"]:
+                    self.round = message["round"] - 1
                 return message
             self.heard.append(message["text"])
 
@@ -64,6 +69,7 @@ class Program:
             "mode": mode,
             "weightage": 1,
             "totalEpochs": 1,
+            "round": self.round,
         }
         self.transfer = other.get("mergeArgs", {}).get("transferDtype", "")
         self.connection.send({**message, **other})
@@ -81,15 +87,14 @@ class Program:
     def send_sync(self, arrays: dict[str, NDArray[Any]], weight: int = 1) -> None:
         self.write(arrays)
         self.seq += 1
-        self.connection.send(
-            {"type": "sync", "seq": self.seq, "weightage": weight, "samples": 7, "epochs": 1}
-        )
+        message = {"type": "sync", "seq": self.seq, "weightage": weight, "samples": 7, "epochs": 1}
+        self.connection.send({**message, "round": self.round})
 
     def send_finish(self, arrays: dict[str, NDArray[Any]], weight: int = 1) -> None:
         self.write(arrays)
         self.seq += 1
         message = {"type": "finish", "seq": self.seq, "weightage": weight, "epochs": 1}
-        self.connection.send(message)
+        self.connection.send({**message, "round": self.round, "own": True})
 
     def merged(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The next answer, with the weights that lie in merged.bin then."""

@@ -91,7 +91,7 @@ class Driver:
 
     def checked_in(self) -> None:
         self.enrolled()
-        self.feed(Synced(1, 10_000, 5, False))
+        self.feed(Synced(1, 10_000, 5, False, -1))
         self.feed(Prepared(1, b"r" * 32, b"s" * 32, 64, []))
 
     def merging(self, *roster: str, attempt: int = 0) -> list[Effect]:
@@ -131,7 +131,7 @@ def told(effects: list[Effect]) -> list[dict[str, Any]]:
 def test_a_round_from_sync_to_merged() -> None:
     run = Driver()
     assert told(run.enrolled()) == [{"type": "opened", "round": 0, "uid": ME, "hasModel": False}]
-    assert run.feed(Synced(1, 10_000, 5, False)) == [Prepare(1, False)]
+    assert run.feed(Synced(1, 10_000, 5, False, -1)) == [Prepare(1, False)]
     (checkin,) = run.feed(Prepared(1, b"r" * 32, b"s" * 32, 64, []))
     assert isinstance(checkin, Submit)
     assert checkin.args["base"] is None
@@ -145,7 +145,15 @@ def test_a_round_from_sync_to_merged() -> None:
     effects = run.decided(D1, ME, SHE)
     assert Keep("c", 0, D1) in effects
     assert told(effects) == [
-        {"type": "merged", "seq": 1, "round": 0, "next": 8, "over": False, "peers": 3}
+        {
+            "type": "merged",
+            "seq": 1,
+            "round": 0,
+            "next": 8,
+            "over": False,
+            "peers": 3,
+            "counted": True,
+        }
     ]
     assert run.core.phase == "training"
     assert submits(run.feed(Reported(0, "0.5", "0.9", 1, 2))) == ["round.report"]
@@ -267,7 +275,7 @@ def test_a_refused_check_in_waits_for_news() -> None:
 def test_over_answers_a_waiting_finish_with_the_last_model() -> None:
     run = Driver()
     run.enrolled()
-    run.feed(Synced(4, 10_000, 5, True))
+    run.feed(Synced(4, 10_000, 5, True, -1))
     run.feed(Prepared(4, b"r" * 32, b"s" * 32, 64, []))
     run.merging()
     run.feed(ExchangeDone(Key("c", 0, 0), D1, []))
@@ -280,7 +288,7 @@ def test_over_answers_a_waiting_finish_with_the_last_model() -> None:
 def test_it_stays_at_the_end_for_those_who_need_the_model() -> None:
     run = Driver()
     run.enrolled()
-    run.feed(Synced(4, 10_000, 5, True))
+    run.feed(Synced(4, 10_000, 5, True, -1))
     run.feed(Prepared(4, b"r" * 32, b"s" * 32, 64, []))
     run.merging()
     run.feed(ExchangeDone(Key("c", 0, 0), D1, []))
@@ -298,7 +306,7 @@ def test_a_dirty_file_is_restored_before_the_last_answer() -> None:
     run.feed(ExchangeDone(Key("c", 0, 0), D1, []))
     run.decided(D1, ME, SHE, HE)
     run.feed(Reported(0, "", "", 0, 0))
-    run.feed(Synced(2, 0, 0, True))
+    run.feed(Synced(2, 0, 0, True, 0))
     run.feed(Prepared(2, b"r" * 32, b"s" * 32, 64, []))
     run.merging()
     # The attempt has begun to overwrite merged.bin; what is delivered is the kept model.

@@ -130,6 +130,7 @@ class FakeLearner:
                 "next": interval,
                 "over": over,
                 "peers": 2,
+                "counted": True,
             }
         )
         self.expect(connection, "report")

@@ -13,6 +13,7 @@ import pytest
 
 from swarmlearning import SwarmError, link
 from swarmlearning.callback import FINISHED, SwarmCallbackBase
+from swarmlearning.client import swarm as client
 from swarmlearning.link import Connection
 from swarmlearning.session import Session
 from swarmlearning.settings import Settings
@@ -53,6 +54,69 @@ class PlainCallback(SwarmCallbackBase):
                 self.on_batch_end()
             self.on_epoch_end()
         self.on_train_end()
+
+
+class PortedCallback(client.SwarmCallbackBase):
+    """A platform of a user's own, written step by step for the base class under its known path."""
+
+    def __init__(
+        self, syncFrequency: int, minPeers: int, trainingContract: str = "c", **kwargs: Any
+    ) -> None:
+        self.asked: list[str] = []
+        client.SwarmCallbackBase.__init__(self, syncFrequency, minPeers, trainingContract, kwargs)
+        self._verifyAndSetPlatformContext(kwargs)
+        self._swarmInitialize()
+
+    def on_train_begin(self) -> None:
+        self._swarmOnTrainBegin()
+
+    def on_batch_end(self, batch: int | None = None) -> None:
+        self._swarmOnBatchEnd()
+
+    def on_epoch_end(self, epoch: int | None = None) -> None:
+        self._swarmOnEpochEnd()
+
+    def on_train_end(self) -> None:
+        self._swarmOnTrainEnd()
+
+    def _verifyAndSetPlatformContext(self, params: Mapping[str, Any]) -> None:
+        platform = params.get("ml_platform", client.SLPlatforms.PYTORCH.name)
+        if platform != client.SLPlatforms.PYTORCH.name:
+            self._logAndRaiseError(f"Invalid ml platform type: {platform}")
+        self.mlPlatform = client.SLPlatforms[platform]
+        self.weights = np.zeros(2)
+
+    def _getValidationDataForAdaptiveSync(self, valData: Any, valBatchSize: Any) -> Any:
+        self.asked.append(f"{valData} {valBatchSize}")
+        return None, None, valData, None, None
+
+    def _saveModelWeightsToDict(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"w": self.weights}
+
+    def _loadModelWeightsFromDict(self, paramsDict: Mapping[str, Any]) -> None:
+        self.weights = np.array(paramsDict["w"])
+
+    def _calculateLocalLossAndMetrics(self) -> tuple[float, float]:
+        return float(self.valX), 0.0
+
+
+def test_a_users_port_to_another_platform(folder: Path) -> None:
+    learner = FakeLearner(folder, merge=lambda _, arrays: {"w": arrays["w"] + 10})
+    swarm = PortedCallback(2, 1, adsValData=7, adsValBatchSize=4, mergeMethod="MEAN")
+    assert swarm.asked == ["7 4"]
+    assert (swarm.valData, swarm.valBatchSize, swarm.valX) == (7, 4, 7)
+    assert swarm.mlPlatform == 3
+    swarm.on_train_begin()
+    for number in range(4):
+        swarm.weights = swarm.weights + 1
+        swarm.on_batch_end(number)
+    swarm.on_epoch_end(0)
+    swarm.on_train_end()
+    learner.join()
+    assert [int(array["w"][0]) for array in learner.handed_in] == [0, 13, 24]
+    assert {m["loss"] for m in learner.received if m["type"] == "report"} == {"7"}
+    with pytest.raises(client.SwarmError, match="Invalid ml platform type: KERAS"):
+        PortedCallback(2, 1, ml_platform="KERAS")
 
 
 @pytest.fixture
@@ -255,29 +319,7 @@ def test_a_logger_of_the_user_is_used(
     assert caplog.records[0].name == "mine"
 
 
-def killed_at(kind: str) -> Any:
-    """A script that goes away when it has received a message of `kind`."""
-
-    def script(learner: FakeLearner, connection: Connection) -> None:
-        for expected in ("open", "sync", "finish"):
-            message = learner.expect(connection, expected)
-            if expected == kind:
-                return
-            if expected == "open":
-                connection.send({"type": "opened", "round": 0, "uid": "u", "hasModel": False})
-            else:
-                learner._answer(connection, message["seq"], learner._take(), 9, False)
-
-    return script
-
-
-@pytest.mark.parametrize(("kind", "phase"), [("open", "Init"), ("sync", "Sync"), ("finish", "End")])
-def test_a_learner_that_goes_away_ends_the_program(folder: Path, kind: str, phase: str) -> None:
-    ScriptedLearner(folder, killed_at(kind))
-    with pytest.raises(SwarmError) as caught:
-        PlainCallback(9, 2).fit(epochs=1, batches=1)
-    text = str(caught.value)
-    assert text.startswith(f"{phase} Swarm call to SL container failed - the learner (SL) is gone")
+MERGED = {"type": "merged", "seq": 1, "round": 0, "over": False, "peers": 2, "counted": True}
 
 
 def refuses(learner: FakeLearner, connection: Connection) -> None:
@@ -306,14 +348,14 @@ def merges_without_a_file(learner: FakeLearner, connection: Connection) -> None:
     learner.expect(connection, "open")
     connection.send({"type": "opened", "round": 0, "uid": "u", "hasModel": False})
     learner.expect(connection, "sync")
-    connection.send({"type": "merged", "seq": 1, "round": 0, "next": 1, "over": False, "peers": 2})
+    connection.send({**MERGED, "next": 1})
 
 
 def merges_never_again(learner: FakeLearner, connection: Connection) -> None:
     learner.expect(connection, "open")
     connection.send({"type": "opened", "round": 0, "uid": "u", "hasModel": False})
     learner.expect(connection, "sync")
-    connection.send({"type": "merged", "seq": 1, "round": 0, "next": 0, "over": False, "peers": 2})
+    connection.send({**MERGED, "next": 0})
 
 
 @pytest.mark.parametrize(
@@ -371,10 +413,3 @@ def test_the_program_waits_for_a_learner_that_starts_later(
         f"Waiting for the learner (SL) to start: no learner listens on {folder / link.SOCKET}: "
         "No such file or directory"
     ] * 2
-
-
-@pytest.mark.parametrize("module", ["pyt", "hf_transformers"])
-def test_frameworks_that_come_later_say_so(module: str) -> None:
-    imported = __import__(f"swarmlearning.{module}", fromlist=["SwarmCallback"])
-    with pytest.raises(SwarmError, match="is not available in this version"):
-        imported.SwarmCallback(128, 2, model=object())

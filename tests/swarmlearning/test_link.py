@@ -115,7 +115,7 @@ def test_sending_to_one_who_is_gone_raises() -> None:
             connection.send({"type": "bye"})
 
 
-GOOD_SYNC = {"type": "sync", "seq": 1, "weightage": 1, "samples": 0, "epochs": 0}
+GOOD_SYNC = {"type": "sync", "seq": 1, "weightage": 1, "samples": 0, "epochs": 0, "round": -1}
 
 
 @pytest.mark.parametrize(
