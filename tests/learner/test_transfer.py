@@ -175,3 +175,28 @@ def test_what_does_not_fit_the_transfer_type_is_refused_and_said(swarm: Swarm) -
     assert error["code"] == "SW6014"
     assert "'kernel'" in error["text"]
     assert "65504, the largest float16 (transferDtype)" in error["text"]
+
+
+@pytest.mark.parametrize(("method", "kind"), [("coordmedian", ""), ("geomedian", "float16")])
+def test_a_robust_method_leaves_out_what_is_not_finite_and_says_so(
+    swarm: Swarm, method: str, kind: str
+) -> None:
+    """Its program hears of it, and gets the others' result as they do."""
+    hosts = [swarm.start(number) for number in range(3)]
+    args = {"transferDtype": kind} if kind else {}
+    for host in hosts:
+        host.program.send_open(min_peers=3, mergeMethod=method, mergeArgs=args)
+    for host in hosts:
+        host.program.receive("opened")
+    wrong = model(0)
+    wrong["precise"][::2] = 1e6 if kind else np.nan
+    for number, host in enumerate(hosts):
+        host.program.send_sync(wrong if number == 0 else model(number))
+    merged = [host.program.merged()[1] for host in hosts]
+    assert same(merged[0], merged[1])
+    assert same(merged[0], merged[2])
+    got, others = merged[0]["precise"][::2], [model(n)["precise"][::2] for n in (1, 2)]
+    slack = 1e-3 * np.abs(got)
+    assert np.all((got >= np.min(others, axis=0) - slack) & (got <= np.max(others, axis=0) + slack))
+    said = [text for text in hosts[0].program.heard if "'precise'" in text]
+    assert said and f"{method} leaves out what is not finite" in said[0]
