@@ -296,16 +296,3 @@ def default_logger() -> logging.Logger:
         logger.setLevel(logging.INFO)
         logger.propagate = False
     return logger
-
-
-class NotYetAvailable:
-    """Stands in for the callback of a framework that this version does not support."""
-
-    framework: ClassVar[str] = ""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Always raises SwarmError."""
-        raise SwarmError(
-            f"SwarmCallback for {self.framework} is not available in this version; it comes with "
-            "a later one. Keras programs use `from swarmlearning.tf import SwarmCallback`"
-        )

@@ -16,7 +16,10 @@ from typing import Any
 from swarm.errors import LocalError
 
 SECONDS = 120
-FRAMEWORKS = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "torch", "scikit-learn")
+FRAMEWORKS = (
+    "numpy", "tensorflow", "tensorflow-cpu", "keras", "torch", "transformers", "peft",
+    "scikit-learn",
+)  # fmt: skip
 PROBE = f"""
 import json, platform, sys
 from importlib import metadata
