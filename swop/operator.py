@@ -30,7 +30,9 @@ from typing import Any
 
 from swop.runtime import RunState, RunStatus
 
-SL_LEAVES = 10.0  # seconds in which an SL ends after its ML did; it says good-bye to the ledger
+# An SL ends when its ML says that the training is over, and the ML waits for that. So one that is
+# still there this many seconds after its ML ended was not told, and waits for the next program.
+SL_LEAVES = 10.0
 ML_TELLS = 2.0  # seconds in which an ML may still end, with the real reason, after its SL failed
 
 
@@ -378,7 +380,9 @@ class Operator:
         if track is None or track.state != "RUNNING":
             return []
         one_ended = RunState.EXITED in (event.sl.state, event.ml.state)
-        if one_ended and track.since is None:
+        if not one_ended:
+            track.since = None  # somebody has restarted the one that had ended
+        elif track.since is None:
             track.since = now
         waited = 0.0 if track.since is None else now - track.since
         outcome = judge(track.plan, event.sl, event.ml, waited)
@@ -456,7 +460,7 @@ def _after_success(
     if sl.state is RunState.EXITED:
         return Outcome(True, "training finished", plan.ml)
     if waited >= SL_LEAVES:
-        text = "the ML program ended with exit code 0 before it took part in the training"
+        text = "the ML program ended with exit code 0, but not at the end of a swarm training"
         return Outcome(False, text, plan.ml)
     return None
 

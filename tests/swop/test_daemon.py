@@ -197,7 +197,7 @@ def test_a_program_that_ends_well_before_its_first_sync_fails_its_peer(
     monkeypatch.setattr("swop.operator.SL_LEAVES", 1.0)
     run_task(network, built, "print('did nothing')")
     network.until(lambda: network.runner()["state"] == "ERROR")
-    assert "before it took part in the training" in built.pair()["text"]
+    assert "but not at the end of a swarm training" in built.pair()["text"]
     assert built.pair()["text"].endswith("did nothing")
 
 

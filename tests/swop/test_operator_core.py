@@ -240,6 +240,17 @@ def test_called_in_again_after_a_failure() -> None:
     assert others(effects) == [Clear(), Enroll(OP)]
 
 
+def test_a_member_that_is_restarted_by_hand_is_no_failure() -> None:
+    operator = running()
+    assert operator.step(PairObserved(OP, 0, exited(3), UP), 1.0) == []
+    assert operator.step(PairObserved(OP, 0, UP, UP), 2.0) == []
+    assert operator.step(PairObserved(OP, 0, exited(3), UP), 100.0) == []
+    assert operator.step(PairObserved(OP, 0, UP, exited(0)), 101.0) == []
+    (report, *_) = others(operator.step(PairObserved(OP, 0, exited(0), exited(0)), 102.0))
+    assert isinstance(report, Report)
+    assert report.state == "COMPLETE"
+
+
 class TestJudge:
     """How a pair ends."""
 
@@ -264,7 +275,7 @@ class TestJudge:
         assert self.ended(UP, exited(0), 9.0) is None
         ended = self.ended(UP, exited(0), 10.0)
         assert ended is not None and not ended[0]
-        assert "before it took part" in ended[1]
+        assert "not at the end of a swarm training" in ended[1]
 
     def test_a_program_in_loopback_needs_no_sl(self) -> None:
         alone = PlannedPair(0, "p", "s", "u", takes_part=False)
