@@ -1,6 +1,8 @@
 """How long a merge takes, against the limit that TLS and numpy set: one JSON line each.
 
     what = "exchange"  the real exchange in as many processes, hashing included, without a ledger
+    what = "methods"   the exchange by the mean and by others, one after the other in the same run,
+                       with 4 learners
     what = "round"     real learners and a real network node: from the programs' sync to the last
                        program's answer
 
@@ -41,7 +43,7 @@ from swarm.identity import Identity
 from swarm.learner import reading
 from swarm.merge import blocks
 from swarm.merge.dial import Dialler, Member, prepare_accepted
-from swarm.merge.exchange import Buffers, Exchange, Key, Window
+from swarm.merge.exchange import Buffers, Exchange, Key, Law, Window
 from swarm.merge.mean import Segment
 from swarm.merge.server import Server
 from swarmlearning import tensors
@@ -51,6 +53,9 @@ from tests.learner.processes import Network
 
 PIECE = 32 << 10  # elements at a time in the limit's mean: stays in cache
 WARM_UP = 1  # rounds that are not counted
+WHAT = ["exchange", "methods", "round"]
+METHODS = ("mean", "coordmedian", "geomedian")
+METHODS_AT = 4  # learners
 
 
 # ------------------------------------------------------------------------------------- the limit
@@ -184,6 +189,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
             Buffers(trained.data, leaves, merged.data, runs),
             dialler,
             lambda result: done.set(),
+            law=Law(job.methods[number % len(job.methods)]),
             window=window,
         )
         server.offer(exchange)
@@ -216,6 +222,7 @@ class Job:
 
     def __init__(self, folder: Path, size: int, count: int, rounds: int) -> None:
         self.folder, self.size, self.count, self.rounds = folder, size, count, rounds
+        self.methods = ["mean"]  # of exchanges, in turn
         self.barrier: Barrier = mp.get_context("fork").Barrier(count)
         self.roots = mp.get_context("fork").Array("B", 32 * count, lock=False)
         self.capath = folder / "ca" / "capath"
@@ -273,7 +280,18 @@ def peak_rss(pid: str) -> int:
 
 
 def run(job: Job, target: Callable[[Job, int, Any], None]) -> dict[str, float]:
-    """Run `target` in `job.count` processes; they get all that each of them sends first."""
+    """As `run_all`, with the median of all rounds' seconds."""
+    seconds, found = run_all(job, target)
+    return {"seconds": statistics.median(seconds), **found}
+
+
+def run_all(
+    job: Job, target: Callable[[Job, int, Any], None]
+) -> tuple[list[float], dict[str, float]]:
+    """Run `target` in `job.count` processes; they get all that each of them sends first.
+
+    Returns the seconds of each round, and what else was measured.
+    """
     fork = mp.get_context("fork")
     pipes, processes = [], []
     for index in range(job.count):
@@ -293,7 +311,7 @@ def run(job: Job, target: Callable[[Job, int, Any], None]) -> dict[str, float]:
     peak = max(pipe.recv() for pipe in pipes)
     for process in processes:
         process.join()
-    return {"seconds": statistics.median(seconds), "bytes": sent, "peak": peak}
+    return seconds, {"bytes": sent, "peak": peak}
 
 
 # -------------------------------------------------------------------------------------- a round
@@ -368,20 +386,45 @@ def compare(size: int, count: int, rounds: int, what: list[str]) -> None:
             print(json.dumps(line), flush=True)
 
 
+def compare_methods(size: int, count: int, rounds: int) -> None:
+    """Measure methods of both kinds against the mean, in turn, and print a line for each."""
+    with workspace(3 * size * count) as folder:
+        job = Job(folder, size, count, rounds * len(METHODS))
+        job.methods = list(METHODS)
+        seconds, _ = run_all(job, exchange_process)
+        # Round 0 warms up, so the first one that is counted is by the second method.
+        of = {
+            method: statistics.median(seconds[(i - WARM_UP) % len(METHODS) :: len(METHODS)])
+            for i, method in enumerate(METHODS)
+        }
+        for method, median in of.items():
+            line = {
+                "what": "methods",
+                "method": method,
+                "n": count,
+                "model_mb": size / 1e6,
+                "seconds": round(median, 4),
+                "ratio_to_mean": round(median / of["mean"], 2),
+            }
+            print(json.dumps(line), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.6, 100, 500], help="MB")
     parser.add_argument("--n", type=int, nargs="+", default=[2, 4, 8], help="learners")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
-    parser.add_argument(
-        "--what", nargs="+", choices=["exchange", "round"], default=["exchange", "round"]
-    )
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     args = parser.parse_args()
     # Ended from outside, it still removes its files and processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for megabytes in args.sizes:
         for count in args.n:
-            compare(int(megabytes * 1e6) // 64 * 64, count, args.rounds, args.what)
+            size = int(megabytes * 1e6) // 64 * 64
+            if set(args.what) - {"methods"}:
+                compare(size, count, args.rounds, args.what)
+            if "methods" in args.what and count == METHODS_AT:
+                compare_methods(size, count, args.rounds)
 
 
 if __name__ == "__main__":
