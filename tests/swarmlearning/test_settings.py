@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from swarm.merge.methods import BUILT_IN
 from swarmlearning import SwarmError
-from swarmlearning.settings import CheckinModel, HFMode, Settings, SLMergeMethod, SLPlatforms
+from swarmlearning.settings import (
+    MERGE_ARGS,
+    CheckinModel,
+    HFMode,
+    Settings,
+    SLMergeMethod,
+    SLPlatforms,
+)
 
 
 def read(sync: Any = 128, peers: Any = 2, contract: Any = "c", **options: Any) -> Settings:
@@ -50,6 +58,19 @@ def test_methods_and_their_arguments() -> None:
     own = {"a": 1, "b": 0.25, "c": "text", "d": True, "e": 1e30}
     wanted = {"a": 1, "b": "0.25", "c": "text", "d": True, "e": "1e+30"}
     assert read(mergeMethod="mine@1", mergeArgs=own).merge_args == wanted
+
+
+def test_arguments_are_those_of_the_methods() -> None:
+    """The learner's methods know them better; a program hears of a slip without a learner."""
+    for method in SLMergeMethod:
+        known = {
+            name: (arg.kind is int, arg.least) for name, arg in BUILT_IN[method.name].ARGS.items()
+        }
+        assert set(known) == set(MERGE_ARGS.get(method, {}))
+        for name, (whole, least) in MERGE_ARGS.get(method, {}).items():
+            assert whole == known[name][0]
+            assert least <= known[name][1]
+    assert {method.name for method in SLMergeMethod} == set(BUILT_IN)
 
 
 def test_the_narrower_type_travels_with_the_arguments() -> None:
