@@ -101,7 +101,7 @@ class Attempt:
         self.failure: LocalError | RemoteError | None = None  # our own part cannot be done
         others = [i for i in range(len(members)) if i != self.me]
         now = clock()
-        self.links = {i: Link(limits, now) for i in others}
+        self.links = {i: Link(limits, now, self.plan.largest_chunk()) for i in others}
         self.ready = dict.fromkeys(self.givers, 0)  # chunks of our shard, from each
         self.measured = 0  # chunks of our shard whose distances are known; with an agreement only
         self.reduced = 0  # chunks of our shard

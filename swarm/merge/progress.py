@@ -5,9 +5,13 @@ Pure accounting; the clock is given in. The rules:
 - Bytes are life. No limit is set to how long a transfer takes, only to how long *nothing* comes
   from a member that owes something. The limit follows what was seen: a link that has paused for
   long and went on each time is given longer pauses.
+- Bytes that add up to nothing are not. What is owed comes in parts, each of which can be checked;
+  the limit for one follows the time that parts have taken on this link so far, up to what `SLOWEST`
+  would need; before the first has come it is that. Making a new connection is no progress.
 - Whoever owes bytes because it waits for a third says so once a second (WAIT), names the third, and
-  tells how many bytes it has from it. So it is not blamed itself. A count that does not grow for
-  three limits is no excuse any more: an honest member would have accused the third by then.
+  tells how many bytes it has from it. So it is not blamed itself. Counts that do not grow, or less
+  than `SLOWEST` would, are no excuse for longer than a part may take: an honest member would have
+  accused the third by then.
 - A WAIT that names *me* says that my bytes do not get there. The link between us is broken, in one
   direction at least; after one limit both of us say so, and the ledger decides between us.
 - While there is no room for its bytes here, a member cannot be late.
@@ -21,7 +25,9 @@ from dataclasses import dataclass, field
 
 STALL = 10.0  # seconds without a byte from a member that owes some
 UNREACHABLE = 3.0  # seconds in which a member could not be connected to
-PATIENCE = 3  # limits that an unchanging WAIT is believed
+PATIENCE = 3  # limits that a part may take at least, and an unchanging WAIT is believed
+SLOWEST = 8 << 10  # bytes a second; what is slower than that is as good as cut
+BREAKS = 3  # connections whose bytes did not open, after which it is no accident
 LARGEST_STALL = 60.0  # seconds; the limit grows with the pauses seen, up to this
 PAUSES = 3.0  # a limit is this many times the longest pause from which the link recovered
 
@@ -40,14 +46,18 @@ class Link:
 
     limits: Limits
     since: float  # when something was due from it, or came from it, for the last time
+    part: int = 0  # bytes of the largest part that can be checked
     received: int = 0  # bytes
     complete: bool = False  # all that was due from it is here
     blocked: bool = False  # its bytes have no room here at the moment
     fault: str = ""  # what it provably did wrong
     gone: str = ""  # why its last connection ended
     waits: dict[str, int] = field(default_factory=dict)  # uid -> bytes, from its last WAIT
-    moved: float = 0.0  # when its data or its WAIT counts grew for the last time
+    heard: dict[str, int] = field(default_factory=dict)  # uid -> the most it has told of
+    moved: float = 0.0  # when a part came, or its WAIT counts grew, for the last time
+    garbled: int = 0  # connections that brought bytes that did not open
     longest_pause: float = 0.0
+    longest_part: float = 0.0  # seconds
     unreachable_since: float | None = None
     unreachable_why: str = ""
 
@@ -64,20 +74,27 @@ class Link:
 
     def data_came(self, now: float) -> None:
         """A part of what it owes is here; its waiting is over."""
+        if not self.waits:
+            self.longest_part = max(self.longest_part, now - self.moved)
         self.moved = now
         self.waits = {}
 
     def wait_came(self, waits: dict[str, int], now: float) -> None:
         """It says for whom it waits, and how many bytes it has from them."""
-        if waits != self.waits:
+        if not self.waits:
             self.moved = now
+        growth = 0
+        for uid, count in waits.items():
+            growth += max(0, count - self.heard.get(uid, 0))
+            self.heard[uid] = max(count, self.heard.get(uid, 0))
+        self.moved = min(now, self.moved + growth / SLOWEST)
         self.waits = waits
 
     def room(self, there_is: bool, now: float) -> None:
         """There is, or is no, room for its next bytes."""
-        self.blocked = not there_is
-        if there_is:
+        if there_is and self.blocked:
             self.since = self.moved = now
+        self.blocked = not there_is
 
     def reached(self) -> None:
         """A connection to it works."""
@@ -88,6 +105,18 @@ class Link:
         if self.unreachable_since is None:
             self.unreachable_since = now
         self.unreachable_why = why
+
+    def did_not_open(self) -> None:
+        """A connection ended with bytes that its keys do not open."""
+        self.garbled += 1
+        if self.garbled >= BREAKS:
+            self.fault = self.fault or f"{BREAKS} connections brought bytes that do not open"
+
+    def patience(self) -> float:
+        """Seconds that the next part may take."""
+        most = self.part / SLOWEST
+        measured = min(most, PAUSES * self.longest_part or most)
+        return max(PATIENCE * self.limit(), measured)
 
     def limit(self) -> float:
         """Seconds of silence that are believed at the moment."""
@@ -109,8 +138,10 @@ class Link:
             return f"no bytes for {silent:.0f} s{reason}"
         if me in self.waits and still >= self.limit():
             return f"does not get our bytes for {still:.0f} s"
-        if still >= PATIENCE * self.limit():
-            return f"has sent nothing but excuses for {still:.0f} s"
+        if still >= self.patience():
+            if self.waits:
+                return f"has sent nothing but excuses for {still:.0f} s"
+            return f"has sent nothing that is whole for {still:.0f} s"
         return ""
 
     def owes(self, now: float) -> str:

@@ -11,7 +11,7 @@ from swarm.merge.attempt import Attempt
 from swarm.merge.blocks import DIGEST, leaf, root, split
 from swarm.merge.plan import Chunk
 from swarm.merge.store import Store
-from swarm.merge.wire import Channel, ConnectionGone, Kind, WireError
+from swarm.merge.wire import Channel, ConnectionGone, Garbled, Kind, WireError
 
 
 class Receiver:
@@ -47,6 +47,8 @@ class Receiver:
             except ConnectionGone as fault:
                 with self._attempt.changed:
                     self._link.gone = fault.cause
+                    if isinstance(fault, Garbled):
+                        self._link.did_not_open()
                 raise
             finally:
                 channel.touched = None
@@ -200,12 +202,16 @@ class Receiver:
         self._arrived()
 
     def _take_wait(self, channel: Channel, length: int) -> None:
+        attempt, i = self._attempt, self._i
+        if attempt.ready.get(i, attempt.mine) < attempt.mine:
+            raise WireError("it waits before its contribution is out")
         waits = channel.receive_json(length).get("for")
         if not isinstance(waits, dict) or not all(isinstance(n, int) for n in waits.values()):
             raise WireError("malformed WAIT frame")
-        with self._attempt.changed:
-            counts = {str(uid): n for uid, n in waits.items()}
-            self._link.wait_came(counts, self._attempt.clock())
+        if not waits.keys() <= set(attempt.uids):
+            raise WireError("it waits for strangers")
+        with attempt.changed:
+            self._link.wait_came(waits, attempt.clock())
 
     def _take_end(self, channel: Channel) -> None:
         with self._attempt.changed:

@@ -165,5 +165,6 @@ class Sender:
                     return
                 counts = {attempt.uids[i]: attempt.links[i].received for i in late()}
                 # Own arithmetic counts as well: it is what all wait for when nobody is late.
-                counts[attempt.uids[attempt.me]] = attempt.measured + attempt.reduced
+                own = attempt.plan.largest_chunk() * (attempt.measured + attempt.reduced)
+                counts[attempt.uids[attempt.me]] = own
             channel.send_json(Kind.WAIT, {"for": counts})

@@ -32,7 +32,7 @@ from typing import Any
 
 from swarm.errors import RemoteError
 from swarm.merge.blocks import DIGEST
-from swarm.merge.seal import Seal
+from swarm.merge.seal import Seal, SealError
 
 PROTOCOL = 2
 
@@ -87,6 +87,10 @@ class ConnectionGone(RemoteError):
 
     def __init__(self, cause: str) -> None:
         super().__init__("SW6102", cause)
+
+
+class Garbled(ConnectionGone):
+    """It ended with bytes that its keys do not open."""
 
 
 class Channel:
@@ -180,6 +184,8 @@ class Channel:
                 self._came(count)
         except EOFError:
             raise ConnectionGone("the other side closed the connection") from None
+        except SealError as error:
+            raise Garbled(_reason(error)) from None
         except (OSError, ValueError) as error:
             raise ConnectionGone(_reason(error)) from None
 

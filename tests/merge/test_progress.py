@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.merge.progress import Limits, Link
+from swarm.merge.progress import SLOWEST, Limits, Link
 
 LIMITS = Limits(stall=10, unreachable=3)
 
@@ -39,10 +39,10 @@ def test_the_limit_grows_with_the_pauses_that_ended_well() -> None:
 def test_who_waits_for_a_third_is_not_blamed_while_the_third_moves() -> None:
     one = link()
     now = 100.0
-    for count in range(100):
+    for second in range(100):
         now += 1.0
         one.bytes_came(20, now)
-        one.wait_came({"third": count}, now)
+        one.wait_came({"third": (second + 1) * SLOWEST}, now)
         assert one.blame("me", now) == ""
 
 
@@ -56,6 +56,44 @@ def test_excuses_that_never_change_are_believed_three_limits_long() -> None:
         one.bytes_came(20, second)
         one.wait_came({"third": 5}, second)
     assert "excuses" in one.blame("me", 140.0)
+
+
+def test_excuses_that_hardly_grow_or_go_up_and_down_are_no_better() -> None:
+    for count in (lambda second: second, lambda second: SLOWEST * 10 * (second % 2)):
+        one = link()
+        for second in range(101, 161):
+            one.bytes_came(20, second)
+            one.wait_came({"third": count(second)}, second)
+        assert "excuses" in one.blame("me", 160.0)
+
+
+def test_bytes_that_add_up_to_no_part_are_no_progress() -> None:
+    one = Link(LIMITS, 100.0, part=60 * SLOWEST)
+    for second in range(101, 161):
+        one.bytes_came(1, second)
+        one.room(True, second)  # it comes with a new connection each time
+    assert one.blame("me", 159.9) == ""
+    assert "nothing that is whole for 60 s" in one.blame("me", 160.0)
+
+
+def test_a_part_may_take_as_long_as_this_link_has_shown_to_need() -> None:
+    one, now = Link(LIMITS, 100.0, part=100 * SLOWEST), 100.0
+    for seconds, patience in ((2, 30.0), (15, 45.0), (40, 100.0), (3, 100.0)):
+        for _ in range(seconds):
+            now += 1.0
+            one.bytes_came(SLOWEST, now)
+            assert one.blame("me", now) == ""
+        one.data_came(now)
+        assert one.patience() == patience
+
+
+def test_bytes_that_do_not_open_are_an_accident_twice() -> None:
+    one = link()
+    one.did_not_open()
+    one.did_not_open()
+    assert one.blame("me", 100.0) == ""
+    one.did_not_open()
+    assert "do not open" in one.blame("me", 100.0)
 
 
 def test_who_waits_for_me_in_vain_is_cut_from_me() -> None:
