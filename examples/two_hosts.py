@@ -1,8 +1,12 @@
-"""The MNIST example on two hosts, driven with the product's own commands.
+"""An example on two hosts, driven with the product's own commands.
 
 The demonstration and the end-to-end tests share this: what the README's two-host guide does by hand
 is done here step by step. A host is a directory, an address and a set of ports; its commands may be
 wrapped (`prefix`), so that a host can be a network namespace, too.
+
+An example is a directory of `examples` with `model`, `swop`, `swci` and a private directory for
+each host. Its `data.py` writes one node's data: `data.py --node 1 --of 2 DIRECTORY`; one without
+takes MNIST's.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-EXAMPLE = REPOSITORY / "examples" / "mnist"
+EXAMPLES = REPOSITORY / "examples"
 RUNNER = "defaulttaskbb.taskdb.sml.hpe"
 CONTRACT = "defaultbb.cqdb.sml.hpe"
 READY = "swarm.blCnt : INFO : Starting SWARM-API-SERVER on port: {port}"
@@ -40,10 +44,11 @@ class Host:
     learner_port: int
     network: str = "none"  # a Docker network; plain processes have none
     prefix: list[str] = field(default_factory=list)
+    example: str = "mnist"
 
     @property
     def workspace(self) -> Path:
-        return self.directory / "workspace" / "mnist"
+        return self.directory / "workspace" / self.example
 
     @property
     def capath(self) -> Path:
@@ -115,21 +120,27 @@ class TwoHosts:
     # ---------------------------------------------------------------- steps
 
     def prepare(self) -> None:
-        """Workspaces, each host's digits, certificates, shared CA certificates, placeholders."""
+        """Workspaces, each host's data, certificates, shared CA certificates, placeholders."""
         for host in self.hosts:
-            shutil.copytree(EXAMPLE, host.workspace, ignore=shutil.ignore_patterns("__pycache__"))
-            self._fetch_digits(host)
-            self.run(host, "gen-cert", "-e", "mnist", "-i", str(host.index))
+            shutil.copytree(
+                EXAMPLES / host.example,
+                host.workspace,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+            self._fetch_data(host)
+            self.run(host, "gen-cert", "-e", host.example, "-i", str(host.index))
         for host in self.hosts:
             for other in self.hosts:
                 if other is not host:
                     shutil.copy(other.capath / f"ca-{other.index}-cert.pem", host.capath)
             self._fill_placeholders(host)
 
-    def _fetch_digits(self, host: Host) -> None:
+    def _fetch_data(self, host: Host) -> None:
         """On this machine rather than on the host, which may have no way to anywhere else."""
         share = ["--node", str(host.index), "--of", str(len(self.hosts))]
-        command = [sys.executable, str(EXAMPLE / "data.py"), *share, str(host.user)]
+        own = EXAMPLES / host.example / "data.py"
+        script = own if own.exists() else EXAMPLES / "mnist" / "data.py"
+        command = [sys.executable, str(script), *share, str(host.user)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StepFailed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
@@ -151,10 +162,8 @@ class TwoHosts:
                 "18000": str(host.learner_port),
             },
         )
-        replace(
-            host.workspace / "swci" / "taskdefs" / "swarm_mnist_task.yaml",
-            {"<PROJECT-MODEL>": str(self.first.workspace / "model")},
-        )
+        for task in (host.workspace / "swci" / "taskdefs").glob("*.yaml"):
+            replace(task, {"<PROJECT-MODEL>": str(self.first.workspace / "model")})
         replace(
             host.workspace / "swci" / "swci-init",
             {"172.1.1.1": f"{self.first.address} {self.first.api_port}"},
