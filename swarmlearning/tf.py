@@ -22,7 +22,7 @@ from swarmlearning.tensors import Array
 
 __all__ = ["SwarmCallback", "SwarmError"]
 
-keras_compat.install(tf.keras.Model)
+keras_compat.install(tf.keras)
 
 MAX_GENERATED = 1000  # batches that are kept of a generator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarmlearning import SwarmError
+from swarmlearning import SwarmError, keras_compat
 from tests.swarmlearning.fake_sl import Arrays, FakeLearner
 
 pytestmark = pytest.mark.slow
@@ -129,7 +130,7 @@ def test_the_end_of_the_swarm_stops_the_loop(keras: Any, folder: Path) -> None:
         np.testing.assert_array_equal(final, (sent * 0.5).astype(sent.dtype))
 
 
-@pytest.mark.parametrize("form", ["weights", "dataset"])
+@pytest.mark.parametrize("form", ["weights", "dataset", "generator"])
 def test_forms_of_validation_data(folder: Path, form: str) -> None:
     import tensorflow as tf
 
@@ -138,6 +139,8 @@ def test_forms_of_validation_data(folder: Path, form: str) -> None:
     data: Any = (X, Y, np.ones(len(X)))
     if form == "dataset":
         data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+    if form == "generator":  # is used up after one round
+        data = ((X[at : at + 16], Y[at : at + 16]) for at in range(0, len(X), 16))
     learner = FakeLearner(folder)
     model = build(tf.keras)
     model.fit(X, Y, verbose=0, callbacks=[SwarmCallback(9, 1, adsValData=data)])
@@ -179,7 +182,8 @@ def test_bfloat16_weights_travel_as_they_are(folder: Path) -> None:
         ({"ml_platform": "TF"}, "tf and sess params are must"),
         ({"ml_platform": "TF", "tf": 1, "sess": 1}, "TensorFlow 1 are not supported"),
         ({"adsValData": (X,)}, "has 1 parts"),
-        ({"adsValData": (x for x in X)}, "used up after one round"),
+        ({"adsValData": (x for x in ())}, "it gave no batch"),
+        ({"adsValData": ((X, Y) for _ in itertools.count())}, "more than 1000 batches"),
     ],
 )
 def test_complaints_of_this_framework(options: dict[str, Any], said: str) -> None:
@@ -206,6 +210,33 @@ def test_a_program_of_keras_2_saves_into_a_directory(tmp_path: Path) -> None:
     model.save(tmp_path / "two.h5", save_format="h5")
     assert (tmp_path / "one.keras").is_file()
     assert (tmp_path / "two.h5").is_file()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
+def test_optimizers_with_arguments_of_keras_2(keras: Any, name: str) -> None:
+    keras_compat.install(keras)
+    keras_compat.install(keras)  # once is enough
+    optimizer = getattr(keras.optimizers, name)(lr=0.1, decay=0.5)
+    model = keras.Sequential([keras.layers.Input(shape=(6,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    model.fit(X, X[:, :1], batch_size=16, epochs=1, verbose=0)
+    # In Keras 2: rate / (1 + decay * steps). tf_keras shows the rate of the last step.
+    steps = 4 if "tf_keras" not in keras.Model.__module__ else 3
+    assert float(optimizer.learning_rate) == pytest.approx(0.1 / (1 + 0.5 * steps))
+    make = getattr(keras.optimizers, name)
+    assert float(make(decay=0.0).learning_rate) == pytest.approx(0.001, rel=10)
+    assert float(make(0.25).learning_rate) == 0.25
+    schedule = keras.optimizers.schedules.InverseTimeDecay(0.5, 1, 1.0)
+    assert float(make(schedule, decay=0.1).learning_rate) == 0.5
+    with pytest.raises((TypeError, ValueError), match="nonsense"):
+        make(nonsense=1)
+
+
+def test_the_switch_leaves_keras_alone() -> None:
+    class Untouched:
+        Model = None  # nothing is asked of it
+
+    keras_compat.install(Untouched, {"SWARM_KERAS_COMPAT": "False"})
 
 
 def test_legacy_keras_as_the_only_keras(folder: Path) -> None:
