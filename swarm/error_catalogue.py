@@ -304,6 +304,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW4043": Entry("the learner is not in the contract", "enroll in it first"),
     "SW4044": Entry("the learner was lost or has left", "enroll again"),
+    "SW4045": Entry(
+        "rules that no round could hold",
+        "raise minPeers, or choose another mergeMethod or other mergeArgs",
+    ),
     "SW4050": Entry("the training is over", "RESET CONTRACT before the next training"),
     "SW4051": Entry("a statement about another round", "read the contract's record again"),
     "SW4052": Entry("the roster is closed", "take part in the next round"),

@@ -114,7 +114,10 @@ class Session:
         return verdict
 
     def do_train(self, name: str, **options: Any) -> Verdict:
-        return self.world.train(name, **options)
+        """`args.f=1` is an entry of mergeArgs."""
+        given = {key: options.pop(key) for key in list(options) if key.startswith("args.")}
+        merge_args = {key.removeprefix("args."): value for key, value in given.items()}
+        return self.world.train(name, merge_args=merge_args, **options)
 
     def do_checkin(self, name: str, *flags: str, **options: Any) -> Verdict:
         for key in ("root", "schema", "base"):

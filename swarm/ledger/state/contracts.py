@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
-from swarm.ledger.state import faults, pace, rounds
+from swarm.ledger.state import faults, methods, pace, rounds
 from swarm.ledger.state.draft import Context, Draft
 from swarm.ledger.state.operation import FULL, NOT_YOURS, Operation, created_by, own_node
 from swarm.ledger.state.records import Contract, Member, Rules
@@ -84,6 +84,7 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if contract["over"] and before is None:
         raise rounds.training_over(contract)
     if contract["rules"] is None:
+        _check_method(args["rules"])
         contract["rules"] = cast(Rules, {**args["rules"], "set_by": uid})
         pace.start(contract)
         contract["status"] = CONTRACT_STATES.step(contract["status"], "contract.enroll")
@@ -110,6 +111,13 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if not contract["over"]:
         rounds.withdraw(draft, context, contract, [uid])
     return {"round": contract["round"], "last": contract["last"], "over": contract["over"]}
+
+
+def _check_method(rules: dict[str, Any]) -> None:
+    """Refuse rules under which no round could ever close."""
+    wrong = methods.problem(rules)
+    if wrong:
+        raise Refused("SW4045", wrong)
 
 
 def _check_rules(contract: Contract, asked: dict[str, Any]) -> None:
@@ -164,9 +172,11 @@ def leave(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     return {}
 
 
+# Of an installed package: with the version of its distribution.
+METHOD = "[a-z][a-z0-9_]{0,31}(@[0-9A-Za-z][0-9A-Za-z.+!_-]{0,31})?"
 RULES = {
     "min_peers": a.integer(1, MAX_MEMBERS),
-    "merge_method": a.pattern("[a-z][a-z0-9_]{0,31}", "a merge method"),
+    "merge_method": a.pattern(METHOD, "a merge method"),
     "merge_args": a.settings(16),
     "sync_frequency": a.integer(1, 1 << 31),
     "adaptive": a.FLAG,

@@ -5,14 +5,15 @@ Theory of operation
 A round has two phases. While the contract is in CHECKIN, learners say what they bring (a weight and
 the root of a hash tree over their vector) and the roster is open. It closes when every active
 member has checked in, or when one of those that have, tired of waiting, asks for it; in both cases
-there must be at least `min_peers`. In MERGING the members of the roster exchange and reduce, off
-the ledger, and then each says one of two things about the present attempt: "I hold the whole
-result, its digest is d" or "I suspect these others". The last word of a member counts.
+there must be at least `min_peers`, and of those that bring weights as many as the merge method
+needs. In MERGING the members of the roster exchange and reduce, off the ledger, and then each says
+one of two things about the present attempt: "I hold the whole result, its digest is d" or "I
+suspect these others". The last word of a member counts.
 
 - More than half of the roster name the same digest: the round is decided.
 - More than half of the others suspect a member, or it is reported lost, or it leaves: the attempt
-  has failed. The next one starts without that member, if at least `min_peers` remain; otherwise the
-  roster opens again.
+  has failed. The next one starts without that member, if enough remain; otherwise the roster opens
+  again.
 
 Rules that make this safe and must stay true:
 
@@ -34,7 +35,7 @@ from typing import Any
 
 from swarm.identity import Role
 from swarm.ledger.state import args as a
-from swarm.ledger.state import faults, pace
+from swarm.ledger.state import faults, methods, pace
 from swarm.ledger.state.draft import Context, Draft, validators
 from swarm.ledger.state.operation import Operation, own_node, sending_sn
 from swarm.ledger.state.records import Checkin, Contract, Decided, Member, PastRound, Schema
@@ -65,7 +66,7 @@ CONTRACT_STATES = Transitions(
             "CHECKIN", "over", "FINISHED", "all who checked in are done and inactive: no weight"
         ),
         Transition("MERGING", "failed", "MERGING", "next attempt without a lost member"),
-        Transition("MERGING", "short", "CHECKIN", "fewer than minPeers remain: same round"),
+        Transition("MERGING", "short", "CHECKIN", "too few remain: same round"),
         Transition(ANY, "contract.reset", "UNINITIALIZED", "members, rounds, model are forgotten"),
     ),
 )
@@ -224,6 +225,9 @@ def close(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     if missing > 0:
         needed = f"{missing} more check-in{'s' * (missing > 1)}"
         raise Refused("SW4057", f"the roster needs {needed} before it can close")
+    shortage = methods.shortage(contract, contract["checkins"])
+    if shortage:
+        raise Refused("SW4057", f"the roster cannot close yet: {shortage}")
     _close(draft, context, contract)
     return _progress(contract)
 
@@ -232,7 +236,7 @@ def _close_if_complete(draft: Draft, context: Context, contract: Contract) -> No
     if contract["status"] != "CHECKIN" or len(contract["checkins"]) < _min_peers(contract):
         return
     active = {uid for uid, member in contract["members"].items() if member["state"] == "active"}
-    if active <= set(contract["checkins"]):
+    if active <= set(contract["checkins"]) and not methods.shortage(contract, contract["checkins"]):
         _close(draft, context, contract)
 
 
@@ -469,7 +473,7 @@ def _fail_attempt(contract: Contract, gone: set[str]) -> None:
     remaining = [uid for uid in contract["roster"] if uid not in gone]
     contract["attempt"] += 1
     _clear_attempt(contract)
-    if len(remaining) < _min_peers(contract):
+    if len(remaining) < _min_peers(contract) or methods.shortage(contract, remaining):
         contract["status"] = CONTRACT_STATES.step(contract["status"], "short")
     elif not any(contract["checkins"][uid]["weight"] for uid in remaining):
         _finish(contract)  # as in _close: nothing is left to merge

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from swarm.ledger.state import methods
 from swarm.ledger.state.records import Contract, Node, Taskrunner
 
 MAX_NAMED = 6  # a sentence stays readable
@@ -58,6 +59,9 @@ def _checkin(contract: Contract) -> str:
     start = f"round {contract['round']}: waiting for "
     seen = f"checked in: {named(contract, checkins)}; not yet: {named(contract, absent)}"
     missing = least - len(checkins)
+    shortage = methods.shortage(contract, checkins)
+    if missing <= 0 and shortage:
+        return f"{start}more members that bring weights: {shortage} ({seen})"
     if missing <= 0:
         return (
             f"{start}{named(contract, absent)} to check in, or for the grace time to end ({seen})"

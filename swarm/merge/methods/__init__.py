@@ -97,7 +97,7 @@ def check(name: str, args: Mapping[str, Any], count: int) -> str:
     given = ", ".join(f"{key} = {value}" for key, value in settled.items() if value is not None)
     return (
         f"{method.name}{' with ' * bool(given)}{given} needs {needed} contributing members,"
-        f" {count} are here"
+        f" {count} {'is' if count == 1 else 'are'} here"
     )
 
 
