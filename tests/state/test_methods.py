@@ -14,8 +14,6 @@ from swarm.merge import methods as merging
 
 WORDS = ["0.5", "1e99", "many", "nan", "inf", "float16"]
 NUMBERS = st.one_of(st.integers(-2, 300), st.sampled_from(WORDS))
-    st.integers(-2, 300), st.sampled_from(["0.5", "1e99", "many", "nan", "inf", "float16"])
-)
 KEYS = ["f", "m", "tau", "iterations", "transferDtype", "x"]
 
 
