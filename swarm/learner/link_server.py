@@ -184,7 +184,9 @@ def _open(message: link.Message) -> Event:
             f"the program speaks protocol {message['protocol']}, this learner {link.PROTOCOL}",
         )
     try:
-        method, args = methods.agreed(message["mergeMethod"], message["mergeArgs"])
+        method, args = methods.agreed(
+            message["mergeMethod"], message["mergeArgs"], message["minPeers"]
+        )
     except LocalError as error:
         return Broken(error.code, error.cause)
     rules = {

@@ -34,7 +34,7 @@ CASES = [
 def trained(tmp: Path, method: str, transfer: str) -> History:
     """Two rounds of five learners by these rules."""
     asked = {"transferDtype": transfer} if transfer else {}
-    name, args = methods.agreed(method, asked)
+    name, args = methods.agreed(method, asked, 5)
     rules = {**RULES, "min_peers": 5, "merge_method": name, "merge_args": args}
     history = History(tmp, validators=1, learners=5, rules=rules)
     history.found()

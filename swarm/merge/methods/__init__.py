@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 GROUP = "swarm.merge_methods"
-UNKNOWN, WRONG = "SW6006", "SW6012"
+UNKNOWN, WRONG = "SW6006", "SW6013"
 
 # Entries of mergeArgs that belong to every method, and are read elsewhere; their values.
 COMMON: Mapping[str, Collection[str]] = {"transferDtype": TRANSFER}
@@ -49,13 +49,17 @@ BUILT_IN: Mapping[str, type[Method]] = {
 }
 
 
-def agreed(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def agreed(name: str, args: Mapping[str, Any], min_peers: int) -> tuple[str, dict[str, Any]]:
     """`merge_method` and `merge_args` for a contract's rules, from what a program asks for.
 
     Defaults are written out and floats become text, so that programs which mean the same give the
-    same rules. Raises LocalError: SW6006 unknown method, SW6013 unusable mergeArgs.
+    same rules. Raises LocalError: SW6006 unknown method, SW6013 unusable mergeArgs, SW4045 when
+    `min_peers` members are too few.
     """
     method, version = _find(name)
+    needed, text = _needed(name, args)
+    if min_peers < needed:
+        raise LocalError("SW4045", f"{text} needs {needed} members, and minPeers is {min_peers}")
     settled = {key: value for key, value in parse_args(name, args).items() if value is not None}
     rules = {key: _plain(value) for key, value in settled.items()}
     rules.update({key: args[key] for key in COMMON if key in args})
@@ -72,10 +76,10 @@ def parse_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     for key in args:
         if key not in method.ARGS and key not in COMMON:
             known = ", ".join(method.ARGS) or "no entries"
-            raise LocalError("SW6013", f"mergeArgs: {method.name} knows no {key!r}; it has {known}")
+            raise LocalError(WRONG, f"mergeArgs: {method.name} knows no {key!r}; it has {known}")
         if key in COMMON and args[key] not in tuple(COMMON[key]):
             allowed, given = ", ".join(COMMON[key]), str(args[key])[:40]
-            raise LocalError("SW6013", f"mergeArgs: {key} is {given!r}, not one of {allowed}")
+            raise LocalError(WRONG, f"mergeArgs: {key} is {given!r}, not one of {allowed}")
     return {
         key: _value(f"mergeArgs: {key}", arg, args[key]) if key in args else arg.default
         for key, arg in method.ARGS.items()
@@ -89,16 +93,20 @@ def excludes(name: str) -> bool:
 
 def check(name: str, args: Mapping[str, Any], count: int) -> str:
     """Why the method cannot hold with `count` contributing members; "" if it can."""
+    needed, text = _needed(name, args)
+    if count >= needed:
+        return ""
+    here = f"{count} {'is' if count == 1 else 'are'} here"
+    return f"{text} needs {needed} contributing members, {here}"
+
+
+def _needed(name: str, args: Mapping[str, Any]) -> tuple[int, str]:
+    """Contributors that the method needs, and what it is called: krum with f = 1."""
     method, _ = _find(name)
     settled = parse_args(name, args)
     needed = int(guarded(name, lambda: method.needed(settled)))
-    if count >= needed:
-        return ""
     given = ", ".join(f"{key} = {value}" for key, value in settled.items() if value is not None)
-    return (
-        f"{method.name}{' with ' * bool(given)}{given} needs {needed} contributing members,"
-        f" {count} {'is' if count == 1 else 'are'} here"
-    )
+    return needed, f"{method.name} with {given}" if given else method.name
 
 
 def make(
@@ -111,7 +119,7 @@ def make(
     """
     short = check(name, args, len(contributors(weights)))
     if short:
-        raise LocalError("SW6013", short)
+        raise LocalError(WRONG, short)
     method, _ = _find(name)
     settled = parse_args(name, args)
     made: Method = guarded(name, lambda: method(settled, layout, weights))
@@ -149,7 +157,7 @@ def _load(point: EntryPoint) -> type[Method]:
         raise LocalError(UNKNOWN, f"merge method {point.name}: {point.value}: {error}") from error
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise LocalError(UNKNOWN, f"merge method {point.name}: {point.value} is not a Method")
-    method.name = point.name
+    method.name = point.name  # as members know it, whatever its class says
     return method
 
 
@@ -165,9 +173,9 @@ def _value(what: str, arg: Arg, value: Any) -> float:
             number = None
     if number is None or not math.isfinite(number):
         kind = "a whole number" if arg.kind is int else "a number"
-        raise LocalError("SW6013", f"{what} is {str(value)[:40]!r}, not {kind}")
+        raise LocalError(WRONG, f"{what} is {str(value)[:40]!r}, not {kind}")
     if not arg.least <= number <= arg.most:
-        raise LocalError("SW6013", f"{what} is {number}, not from {arg.least} to {arg.most}")
+        raise LocalError(WRONG, f"{what} is {number}, not from {arg.least} to {arg.most}")
     return number
 
 

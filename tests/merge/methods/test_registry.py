@@ -44,19 +44,19 @@ def test_an_overflow_of_finite_values_is_nobodys_fault() -> None:
 )
 def test_what_cannot_be_is_refused(name: str, args: dict[str, Any], code: str, text: str) -> None:
     with pytest.raises(LocalError) as fault:
-        methods.agreed(name, args)
+        methods.agreed(name, args, 2)
     assert fault.value.code == code and text in fault.value.cause
 
 
 def test_entries_for_all_methods_stay_in_the_rules() -> None:
-    assert methods.agreed("mean", {"transferDtype": "float16"}) == (
+    assert methods.agreed("mean", {"transferDtype": "float16"}, 2) == (
         "mean",
         {"transferDtype": "float16"},
     )
     assert methods.parse_args("mean", {"transferDtype": "float16"}) == {}
     for wrong in ("float64", 16, ["float16"]):
         with pytest.raises(LocalError, match=r"SW6013: .*not one of float32"):
-            methods.agreed("mean", {"transferDtype": wrong})
+            methods.agreed("mean", {"transferDtype": wrong}, 2)
 
 
 def test_all_but_the_mean_leave_out_what_is_not_finite() -> None:
