@@ -127,6 +127,20 @@ class Attempt:
             return False
         return self.agreement is None or self.agreement.sealed()
 
+    def own_progress(self) -> int:
+        """Bytes that we have taken in and worked on: what those wait for who wait for us."""
+        took = sum(self.ready.values()) + sum(self.got.values())
+        return (took + self.measured + self.reduced) * self.plan.largest_chunk()
+
+    def progress_of(self, i: int) -> int:
+        """Bytes that have come from member `i`, and that it says it has worked on itself.
+
+        The latter as one may wait for its distances while it takes in what is due to it. What it
+        says of others is not passed on: around a circle that would grow without an end.
+        """
+        link = self.links[i]
+        return link.received + link.heard.get(self.uids[i], 0)
+
     def note_leaves(self, chunk: Chunk, data: memoryview) -> None:
         """Digest what was written to the output for `chunk`."""
         block = self.plan.block

@@ -163,8 +163,6 @@ class Sender:
                     raise ConnectionGone("the exchange ended")
                 if there():
                     return
-                counts = {attempt.uids[i]: attempt.links[i].received for i in late()}
-                # Own arithmetic counts as well: it is what all wait for when nobody is late.
-                own = attempt.plan.largest_chunk() * (attempt.measured + attempt.reduced)
-                counts[attempt.uids[attempt.me]] = own
+                counts = {attempt.uids[i]: attempt.progress_of(i) for i in late()}
+                counts[attempt.uids[attempt.me]] = attempt.own_progress()
             channel.send_json(Kind.WAIT, {"for": counts})

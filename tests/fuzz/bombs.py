@@ -98,7 +98,7 @@ BOMBS: Mapping[str, Sequence[bytes]] = {
         _tensors(b'{"size":0,"tensors":[["a","int8",[' + b"0," * 100_000 + b"0],0]]}"),
     ],
     **dict.fromkeys(
-        ("merge-wire", "merge-listener", "merge-exchange", "merge-fetch"),
+        ("merge-wire", "merge-listener", "merge-exchange", "merge-agreement", "merge-fetch"),
         [
             bytes([kind, 0, 0, 0]) + len(one).to_bytes(4, "big") + one
             for kind in (1, 2) for one in (*(one[:4096] for one in JSON), b"\xff" * 9)

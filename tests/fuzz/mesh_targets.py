@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from swarm.errors import LocalError, RemoteError
-from swarm.identity import Role, verify_chain
+from swarm.identity import Identity, Role, verify_chain
 from swarm.identity.chain import Peer, key_fingerprint
 from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
@@ -321,6 +322,52 @@ def contributions() -> list[bytes]:
     return [digests + mine + theirs + end, digests + wait + theirs + end, digests + end]
 
 
+@lru_cache(maxsize=1)
+def signer() -> Identity:
+    with tempfile.TemporaryDirectory() as name:
+        return pki.identity(Path(name), Role.SL, pki.authority(Path(name)))
+
+
+def mixing() -> exchange.Exchange:
+    """An exchange by distances, of the first of two members that hold the same vector."""
+    output = memoryview(bytearray(len(VECTOR)))
+    buffers = exchange.Buffers(
+        memoryview(VECTOR), list(LEAVES), output, segments([("uint8", 0)], len(VECTOR))
+    )
+    dialler: Any = SimpleNamespace(sign=signer().sign)
+    return exchange.Exchange(
+        exchange.Key("c", 1, 0), "a", [member("a", 1), member("b", 1)], buffers, dialler,
+        lambda result: None, law=exchange.Law("geomedian"),
+    )  # fmt: skip
+
+
+def run_agreement(data: bytes) -> None:
+    """What a member of a merge by distances sends to another one; all of it is signed with a key
+    that fits, so that what lies behind the signature is reached."""
+    made = mixing()
+    made.attempt.reduced = made.attempt.mine  # reduced chunks would wait for that
+    made.serve(wire.Channel(Socket(data)), "b", signer().public_key_der)  # type: ignore[arg-type]
+
+
+def agreements() -> list[bytes]:
+    made = mixing()
+    agreement = made.attempt.agreement
+    assert agreement is not None
+    theirs = agreement.__class__(agreement._subject, 1, ["a", "b"], 2)
+    good = theirs.state(np.zeros((2, 2)), signer().sign)
+    odd = theirs.state(np.full((2, 2), np.nan), signer().sign)
+    held = [[good.digest.hex(), good.signature.hex()], [bytes(32).hex(), ""]]
+    start = frame(wire.Kind.DIGESTS, b"".join(LEAVES))
+    start += frame(wire.Kind.CONTRIB, bytes(4) + VECTOR[:1024])
+    witness = said(wire.Kind.WITNESS, held=held)
+    rest = frame(wire.Kind.REDUCED, bytes(4) + VECTOR[1024:]) + frame(wire.Kind.END, b"")
+    return [
+        start + frame(wire.Kind.DISTANCES, good.frame()) + witness + rest,
+        start + frame(wire.Kind.DISTANCES, odd.frame()) + witness + rest,
+        start + witness + rest,
+    ]
+
+
 def run_fetch(data: bytes) -> None:
     """What a holder answers to a learner that fetches a model."""
     target = memoryview(bytearray(len(VECTOR)))
@@ -368,5 +415,6 @@ TARGETS = (
     Target("merge-wire", "frames between learners", run_wire, REMOTE, hellos),
     Target("merge-listener", "conversations with a learner", run_listener, REMOTE, hellos),
     Target("merge-exchange", "a member's part of a merge", run_exchange, REMOTE, contributions),
+    Target("merge-agreement", "distances and witnesses", run_agreement, REMOTE, agreements),
     Target("merge-fetch", "a model that is fetched", run_fetch, REMOTE, fetched),
 )

@@ -430,3 +430,23 @@ def test_a_method_per_coordinate_has_no_use_for_distances(tmp_path: Path) -> Non
     finally:
         for node in members:
             node.close()
+
+
+def test_waiting_for_distances_passes_on_how_far_their_owner_is(tmp_path: Path) -> None:
+    """The third is slow to take in what is due to it; nobody is to blame while it goes on."""
+    members = nodes(tmp_path, vectors(3, 70_000))
+    try:
+        roster = [node.member() for node in members]
+        exchange = members[0].begin(roster, Key(CONTRACT, 0, 0), FAR, law=GEO)
+        attempt, third = exchange.attempt, exchange.attempt.uids[2]
+        before = attempt.progress_of(2)
+        with attempt.changed:
+            attempt.links[2].wait_came({third: 5000, "sl-1": 10**9}, attempt.clock())
+        assert attempt.progress_of(2) == before + 5000
+        assert attempt.own_progress() == 0
+        with attempt.changed:
+            attempt.ready[2] = 1
+        assert attempt.own_progress() == attempt.plan.largest_chunk()
+    finally:
+        for node in members:
+            node.close()
