@@ -8,8 +8,9 @@ of the contract with exactly this key. Then it may
 - `fetch`: read a decided vector that is kept here,
 - `leaves`: read the leaf digests of our result of an attempt (see `compare`).
 
-A connection may hold one conversation after the other. Everything is bounded: connections, time
-until the HELLO, sizes of frames. What strangers do is logged once for each address and minute.
+A connection may hold one conversation after the other. Everything is bounded: connections (see
+`guests`), time until the HELLO, sizes of frames. What goes wrong at the door is logged, once a
+minute for each address and member.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.dial import HANDSHAKE, prepare_accepted
 from swarm.merge.exchange import Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
+from swarm.merge.guests import Guest, Guests, shut
 from swarm.merge.seal import agree
 from swarm.merge.sending import UNWELCOME
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 log = logging.getLogger("swarm.merge")
 
-CONNECTIONS = 128  # at a time, strangers included
+CONNECTIONS = 320  # at a time, strangers included; a roster has 256 members at most
 IDLE = 600.0  # seconds that a connection may stay without a conversation
 JOIN = 3.0  # seconds that an early member is kept waiting for our own start of an attempt
-QUIET = 60.0  # seconds between two log lines about one address
+QUIET = 60.0  # seconds between two log lines about one address or member
 
 # (contract, uid) -> the fingerprint of the member's key on the ledger, None when it is no member.
 Door = Callable[[str, str], "str | None"]
@@ -53,8 +55,7 @@ class Server:
         self._changed = threading.Condition()
         self._exchange: Exchange | None = None
         self._decided: Decided | None = None
-        self._open: set[socket.socket] = set()
-        self._admitted: dict[socket.socket, tuple[str, list[bytes]]] = {}
+        self._guests = Guests(CONNECTIONS)
         self._told: dict[str, float] = {}
         self._listener: socket.socket | None = None
         self._closed = False
@@ -75,14 +76,12 @@ class Server:
         """Stop listening and drop all connections."""
         with self._changed:
             self._closed = True
-            connections = list(self._open)
             self._changed.notify_all()
         if self._listener:
             # Closing alone does not wake a thread that sits in accept().
-            _shut(self._listener)
+            shut(self._listener)
             self._listener.close()
-        for sock in connections:
-            _shut(sock)
+        self._guests.close()
 
     def offer(self, exchange: Exchange | None) -> None:
         """From now on members are let into `exchange`, and into no other."""
@@ -108,85 +107,81 @@ class Server:
                 log.warning("accept failed: %s", error)
                 time.sleep(0.1)  # out of file descriptors: give others the time to return some
                 continue
-            with self._changed:
-                full = len(self._open) >= CONNECTIONS or self._closed
-                if not full:
-                    self._open.add(sock)
-            if full:
+            guest, leaving = self._guests.enter(sock, address[0])
+            if leaving is not None:
+                self._tell(leaving.name, f"it made room, as all {CONNECTIONS} places were taken")
+            if guest is None:
                 sock.close()
                 continue
             threading.Thread(
-                target=self._connection, args=(sock, address[0]), name="from", daemon=True
+                target=self._connection, args=(guest,), name="from", daemon=True
             ).start()
 
-    def _connection(self, plain: socket.socket, address: str) -> None:
-        sock: socket.socket = plain
+    def _connection(self, guest: Guest) -> None:
+        silent = True
         try:
-            secure = prepare_accepted(plain, self._contexts.current)
-            with self._changed:
-                self._open.discard(plain)
-                self._open.add(secure)
-                sock = secure
-                if self._closed:
-                    return
+            secure = prepare_accepted(guest.sock, self._contexts.current)
+            guest.sock = secure
+            if guest.gone:  # the old socket was shut, if it was not in use by then
+                return
             channel = Channel(secure, agree(secure, dialled=False))
-            peer = self._admit(channel, address)
+            peer = self._admit(channel, guest)
             if peer is None:
                 return
-            while self._converse(channel, peer):
+            while self._converse(channel, peer, guest):
+                silent = False
                 secure.settimeout(IDLE)
         except ConnectionGone as fault:
-            log.debug("%s: %s", address, fault.cause)
+            if silent and not guest.gone:
+                self._tell(guest.name, f"it said nothing: {fault.cause}")
         except RemoteError as fault:
-            self._tell(address, str(fault))
+            self._tell(guest.name, str(fault))
         except (OSError, ValueError) as error:
-            self._tell(address, f"no TLS connection: {error}")
+            if not guest.gone:
+                self._tell(guest.name, f"no TLS connection: {error}")
         finally:
-            with self._changed:
-                self._admitted.pop(sock, None)
-                self._open.discard(sock)
-                self._open.discard(plain)
-            sock.close()
+            self._guests.leave(guest)
+            guest.sock.close()
 
-    def _admit(self, channel: Channel, address: str) -> Peer | None:
+    def _admit(self, channel: Channel, guest: Guest) -> Peer | None:
         """Let somebody in whose certificate is good; the others hear what is wrong with it."""
         assert isinstance(channel.sock, ssl.SSLSocket), "TLS was set up"
         chain = presented_chain(channel.sock)
-        with self._changed:
-            self._admitted[channel.sock] = (address, chain)
         try:
-            return check_peer(chain, self._identity.trust, {Role.SL})
+            peer = check_peer(chain, self._identity.trust, {Role.SL})
         except RemoteError as fault:
-            self._tell(address, str(fault))
+            self._tell(guest.name, str(fault))
             channel.expect_json(Kind.HELLO)  # it does not listen before it has said that
             refuse(channel, UNWELCOME, fault.cause)
             return None
+        self._guests.known(guest, chain, peer.fingerprint, peer.common_name)
+        return peer
 
     def audit(self) -> None:
         """End the connections of those whose certificate is no longer good: revoked, expired, its
         key barred."""
-        with self._changed:
-            admitted = list(self._admitted.items())
-        for sock, (address, chain) in admitted:
+        for guest in self._guests.all():
+            if not guest.chain:
+                continue  # it is just being checked
             try:
-                check_peer(chain, self._identity.trust, {Role.SL})
+                check_peer(guest.chain, self._identity.trust, {Role.SL})
             except RemoteError as fault:
-                log.warning("the connection from %s is closed: %s", address, fault.cause)
-                _shut(sock)
+                log.warning("the connection from %s is closed: %s", guest.name, fault.cause)
+                guest.send_away()
 
-    def _tell(self, address: str, text: str) -> None:
+    def _tell(self, name: str, text: str) -> None:
         now = time.monotonic()
         with self._changed:
-            if now - self._told.get(address, -QUIET) < QUIET or self._closed:
+            if now - self._told.get(name, -QUIET) < QUIET or self._closed:
                 return
             if len(self._told) > 1000:
                 self._told.clear()
-            self._told[address] = now
-        log.warning("turned away a connection from %s: %s", address, text)
+            self._told[name] = now
+        log.warning("turned away a connection from %s: %s", name, text)
 
     # ---------------------------------------------------------- conversations
 
-    def _converse(self, channel: Channel, peer: Peer) -> bool:
+    def _converse(self, channel: Channel, peer: Peer, guest: Guest) -> bool:
         """Hold one conversation; False when the peer closed instead of starting one."""
         hello = channel.expect_json(Kind.HELLO)
         channel.sock.settimeout(HANDSHAKE)
@@ -199,14 +194,16 @@ class Server:
         if self._door(contract, uid) != peer.fingerprint:
             refuse(channel, "not-a-member", f"{uid[:64]} is no member with this key here")
             return True
-        if hello.get("want") == "merge":
-            self._merge(channel, _key_of(hello, contract), uid, peer.public_key_der)
-        elif hello.get("want") == "fetch":
-            self._fetch(channel, hello, contract, uid)
-        elif hello.get("want") == "leaves":
-            self._show_leaves(channel, hello, contract)
-        else:
+        want = hello.get("want")
+        if want not in ("merge", "fetch", "leaves"):
             raise WireError("HELLO wants nothing that is known here")
+        with self._guests.talking(guest, f"{want} {contract} {uid}"):
+            if want == "merge":
+                self._merge(channel, _key_of(hello, contract), uid, peer.public_key_der)
+            elif want == "fetch":
+                self._fetch(channel, hello, contract, uid)
+            else:
+                self._show_leaves(channel, hello, contract)
         return True
 
     def _merge(self, channel: Channel, key: Key, uid: str, public_key: bytes) -> None:
@@ -262,10 +259,3 @@ def _key_of(hello: dict[str, Any], contract: str) -> Key:
 def refuse(channel: Channel, reason: str, text: str) -> None:
     """Answer a HELLO with no."""
     channel.send_json(Kind.ANSWER, {"ok": False, "reason": reason, "text": text})
-
-
-def _shut(sock: socket.socket) -> None:
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return  # not connected any more

@@ -107,10 +107,10 @@ def test_an_eviction_ends_a_merge_that_is_under_way(trio_of_nodes: list[Node]) -
     limits = Limits(stall=600, unreachable=600)
     for node in (a, bad):
         node.begin(roster, KEY, limits)
-    until(lambda: a.server._admitted and bad.server._admitted, PATIENCE, "they are connected")
+    until(lambda: a.server._guests.all() and bad.server._guests.all(), PATIENCE, "connected")
     started = time.monotonic()
     a.identity.trust.bar({bad.identity.fingerprint: "evicted at height 7"})
-    until(lambda: not a.server._admitted, BOUND, "its connection is closed")
+    until(lambda: not a.server._guests.all(), BOUND, "its connection is closed")
     print(f"closed after {time.monotonic() - started:.2f} s")
     assert bad.exchange is not None and a.exchange is not None
     until(lambda: "evicted at height 7" in bad.exchange.waiting(), BOUND, "it hears why")  # type: ignore[union-attr]
