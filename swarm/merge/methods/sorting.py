@@ -65,6 +65,7 @@ def sort(values: Array, pairs: Pairs) -> None:
 def sort_with(values: Array, weights: Array, pairs: Pairs) -> Array:
     """Sort `values` (n, k) as `sort` does; returns `weights` (n, k), which went with them.
 
+    Equal values are in the order of their weights, so the rows' order before does not matter.
     Weights must be whole numbers that add up to less than 2**53.
     """
     total = float(weights.sum(axis=0).max(initial=0))
@@ -73,7 +74,9 @@ def sort_with(values: Array, weights: Array, pairs: Pairs) -> Array:
     for low, high in pairs:
         # A masked copy takes ten times as long as adding and taking off what may be nothing.
         np.subtract(moved[high], moved[low], out=tmp)
-        np.multiply(tmp, values[low] > values[high], out=tmp)
+        swap = values[low] > values[high]
+        swap |= (values[low] == values[high]) & (tmp < 0)
+        np.multiply(tmp, swap, out=tmp)
         np.add(moved[low], tmp, out=moved[low])
         np.subtract(moved[high], tmp, out=moved[high])
         np.maximum(values[low], values[high], out=larger)

@@ -4,9 +4,9 @@ Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning: Toward
 Statistical Rates", ICML 2018. Breakdown point f/n, n ≥ 2f + 1: with at most f wrong members each
 coordinate lies between values of right ones.
 
-Members are counted, whatever their weights; the rest is averaged by weight. A value that is not
-finite is one of the f wrong ones, known as such: it is left out, and one less is trimmed on either
-side.
+Members are counted, whatever their weights; the rest is averaged by weight. Among equal values the
+one of less weight counts as smaller. A value that is not finite is one of the f wrong ones, known
+as such: it is left out, and one less is trimmed on either side.
 """
 
 from __future__ import annotations
