@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,23 @@ def test_what_travels_narrow_ends_equal_and_within_the_bounds(swarm: Swarm, kind
         layout = file.layout
     assert layout == Layout.of(models[0], kind)
     assert swarm.ledger.record("schemas", "defaultbb.cqdb.sml.hpe")["size"] == layout.size
+
+
+def test_half_the_bytes_travel(swarm: Swarm) -> None:
+    """2·M·(n-1)/n from each learner, M being the size in the transfer type."""
+    hosts = [swarm.start(number) for number in range(3)]
+    open_all(hosts, "float16")
+    for number, host in enumerate(hosts):
+        host.program.send_sync({"kernel": np.full(1 << 22, number, np.float32)})
+    for host in hosts:
+        host.program.merged()
+    bell = threading.Event()
+    for host in hosts:
+        exchange = host.learner._exchange
+        assert exchange is not None
+        while not exchange.delivered():
+            bell.wait(0.01)
+        assert exchange.bytes_sent == pytest.approx(2 * (2 << 22) * 2 / 3, rel=0.02)
 
 
 def test_a_late_joiner_fetches_the_narrow_model(swarm: Swarm) -> None:

@@ -38,6 +38,7 @@ class FakeLearner:
         self.folder = folder
         self.received: list[Message] = []
         self.handed_in: list[dict[str, np.ndarray[Any, Any]]] = []
+        self.layout: tensors.Layout | None = None  # of what was handed in
         self.error: BaseException | None = None
         self._merge = merge
         self._interval = interval
@@ -101,9 +102,10 @@ class FakeLearner:
 
     def _take(self) -> dict[str, np.ndarray[Any, Any]]:
         with tensors.open(self.folder / link.TRAINED) as file:
-            arrays = {name: np.array(view) for name, view in file.views().items()}
+            arrays = {name: np.array(array) for name, array in file.arrays().items()}
+            self.layout = file.layout
             for tensor in file.layout.tensors:
-                if tensor.dtype == "bfloat16":
+                if tensor.of == "bfloat16":
                     arrays[tensor.name] = arrays[tensor.name].view(ml_dtypes.bfloat16)
         self.handed_in.append(arrays)
         return arrays
@@ -115,7 +117,8 @@ class FakeLearner:
             with tensors.open(path, write=True) as file:
                 file.write(arrays)
         else:
-            with tensors.create(path, tensors.Layout.of(arrays)) as file:
+            layout = self.layout or tensors.Layout.of(arrays)
+            with tensors.create(path, layout) as file:
                 file.write(arrays)
 
     def _answer(
