@@ -3,8 +3,8 @@
     python data.py --node 1 --of 2 DIRECTORY
 
 Of 1797 images of 8 x 8 pixels, every fifth is a test image, the same on all nodes. The others are
-shared by what they show: with two nodes, the first has the digits 0 to 4 only and the second 5 to 9,
-so neither can learn what the other knows.
+shared by what they show: with two nodes, the first has the digits 0 to 4 only and the second 5 to
+9, so neither can learn what the other knows.
 """
 
 from __future__ import annotations
