@@ -192,7 +192,7 @@ def lie(monkeypatch: pytest.MonkeyPatch, liar: str, change: Frame) -> None:
         send, attempt = channel.send, self._attempt
 
         def other(kind: Kind, payload: bytes = b"") -> None:
-            if attempt.name(attempt.me) == liar:
+            if liar in (attempt.name(attempt.me), attempt.uids[attempt.me]):
                 payload = change(attempt, self._j, kind, payload)
             send(kind, payload)
 
