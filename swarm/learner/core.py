@@ -382,8 +382,9 @@ class Core(Knowledge):
         self.report_due = self.base.round
         own = self.pending.own and self.session.mode != "active" and (counted or self.answered)
         self.answered = True
-        if own != self.pending.own:  # from now on it brings the merged model
-            self.pending, self.contribution = replace(self.pending, own=own), None
+        self.pending = replace(self.pending, own=own)
+        if not own:
+            self.contribution = None  # it brings this model next
 
     def restore(self) -> None:
         """See to it that merged.bin holds `base`, after an attempt that came to nothing."""
