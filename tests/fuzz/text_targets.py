@@ -28,6 +28,7 @@ from swarm.api.taskdef import BODIES, parse_body, parse_task
 from swarm.api.watch import Watch
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Peer, Role
+from swarm.learner import reading
 from swarm.learner.link_server import LinkServer
 from swarm.learner.messages import Opened
 from swarm.learner.vectors import layout_of
@@ -145,13 +146,15 @@ def run_tensors(data: bytes) -> None:
         path = Path(name) / "trained.bin"
         path.write_bytes(data)
         with tensors.open(path) as file:
-            for view in file.views().values():
-                view.sum()
+            for array in file.arrays().values():
+                array.sum()
+            reading.odd_tensors(file.data, file.layout)
 
 
 def tensor_files() -> list[bytes]:
     layout = Layout([("w", "float32", (2, 3)), ("b", "bfloat16", (5,)), ("s", "bool", ())])
-    return [layout.header(), layout.header() + bytes(layout.size)]
+    narrow = Layout([("w", "float64", (2, 3)), ("b", "bfloat16", (5,))], "bfloat16")
+    return [layout.header(), *(one.header() + bytes(one.size) for one in (layout, narrow))]
 
 
 # ---------------------------------------------------------------- the API's server
