@@ -34,17 +34,17 @@ class CoordMedian(PerCoordinate):
 
 def _around_half(values: Values, weights: Values) -> tuple[Values, Values]:
     """The first values of each sorted column at which half of the weight is reached, and passed."""
-    total = np.add.reduce(weights, axis=0)
-    reached = np.zeros(values.shape[1], np.intp)
-    passed = np.zeros(values.shape[1], np.intp)
-    sofar = np.zeros_like(total)
-    for row in weights:
-        sofar += row
-        reached += 2 * sofar < total
-        passed += 2 * sofar <= total
-    columns = np.arange(values.shape[1])
-    last = len(values) - 1  # a column without any weight would go beyond it
-    return values[np.minimum(reached, last), columns], values[np.minimum(passed, last), columns]
+    half = np.add.reduce(weights, axis=0) / 2
+    at_half, beyond = np.zeros_like(values[0]), np.zeros_like(values[0])
+    below = unpassed = np.ones(values.shape[1], bool)
+    sofar = np.zeros_like(half)
+    for row, weight in zip(values, weights, strict=True):
+        sofar += weight
+        before, below = below, sofar < half
+        at_half += row * (before > below)
+        before, unpassed = unpassed, sofar <= half
+        beyond += row * (before > unpassed)
+    return at_half, beyond
 
 
 def _middle(low: Values, high: Values) -> Values:
