@@ -178,7 +178,8 @@ class Core(Knowledge):
         for fault in record["faults"] if self.record is not None else ():
             if fault["height"] > self.height:
                 place = f"round {fault['round']}, attempt {fault['attempt']}"
-                said = f"{fault['name']} failed, says {fault['by']}: {fault['why']}"
+                by = "left" if fault["by"] == fault["name"] else f"failed, says {fault['by']}"
+                said = f"{fault['name']} {by}: {fault['why']}"
                 self.out.append(Log(f"{place}: {said}", warning=True))
 
     def hold(self, last: Mapping[str, Any]) -> None:

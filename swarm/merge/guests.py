@@ -3,7 +3,8 @@
 Whoever is let in first could take all the room, and then members would stay outside. So when it is
 full somebody has to go: of those that hold most connections, the oldest one with which nobody
 talks. Connections are counted for an address until they have shown a certificate, and for its key
-from then on; so a stranger makes room for strangers, and a member for itself.
+from then on; so a stranger makes room for strangers, and a member for itself. Each costs memory, so
+there are fewer places for strangers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -36,8 +37,9 @@ class Guest:
 class Guests:
     """All of them. Safe to share between threads."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, strangers: int) -> None:
         self._most = most
+        self._strangers = strangers
         self._lock = threading.Lock()
         self._here: dict[Guest, None] = {}  # in the order in which they came
         self._closed = False
@@ -46,11 +48,14 @@ class Guests:
         """The new guest, and one that had to make room; (None, None) when nobody may come in."""
         guest, leaving = Guest(sock, address, address), None
         with self._lock:
-            if len(self._here) >= self._most and not self._closed:
-                leaving = self._dispensable()
-                if leaving is not None:
-                    del self._here[leaving]
-                    leaving.send_away()
+            strangers = [one for one in self._here if not one.chain]
+            if len(strangers) >= self._strangers:
+                leaving = _dispensable(strangers)
+            elif len(self._here) >= self._most:
+                leaving = _dispensable(self._here)
+            if leaving is not None:
+                del self._here[leaving]
+                leaving.send_away()
             if self._closed or len(self._here) >= self._most:
                 return None, None
             self._here[guest] = None
@@ -90,10 +95,11 @@ class Guests:
             for guest in self._here:
                 guest.send_away()
 
-    def _dispensable(self) -> Guest | None:
-        idle = [guest for guest in self._here if not guest.talks]
-        counts = Counter(guest.who for guest in idle)
-        return max(idle, key=lambda guest: counts[guest.who], default=None)  # the oldest of equals
+
+def _dispensable(guests: Iterable[Guest]) -> Guest | None:
+    idle = [guest for guest in guests if not guest.talks]
+    counts = Counter(guest.who for guest in idle)
+    return max(idle, key=lambda guest: counts[guest.who], default=None)  # the oldest of equals
 
 
 def shut(sock: socket.socket) -> None:

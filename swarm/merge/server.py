@@ -36,7 +36,8 @@ from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 log = logging.getLogger("swarm.merge")
 
-CONNECTIONS = 320  # at a time, strangers included; a roster has 256 members at most
+CONNECTIONS = 320  # at a time; a roster has 256 members at most
+STRANGERS = 64  # of them that have not shown a certificate yet
 IDLE = 600.0  # seconds that a connection may stay without a conversation
 JOIN = 3.0  # seconds that an early member is kept waiting for our own start of an attempt
 QUIET = 60.0  # seconds between two log lines about one address or member
@@ -55,7 +56,7 @@ class Server:
         self._changed = threading.Condition()
         self._exchange: Exchange | None = None
         self._decided: Decided | None = None
-        self._guests = Guests(CONNECTIONS)
+        self._guests = Guests(CONNECTIONS, STRANGERS)
         self._told: dict[str, float] = {}
         self._listener: socket.socket | None = None
         self._closed = False
@@ -109,7 +110,7 @@ class Server:
                 continue
             guest, leaving = self._guests.enter(sock, address[0])
             if leaving is not None:
-                self._tell(leaving.name, f"it made room, as all {CONNECTIONS} places were taken")
+                self._tell(leaving.name, "it has made room for others")
             if guest is None:
                 sock.close()
                 continue
@@ -128,8 +129,11 @@ class Server:
             peer = self._admit(channel, guest)
             if peer is None:
                 return
-            while self._converse(channel, peer, guest):
+            while True:
+                hello = channel.expect_json(Kind.HELLO)
                 silent = False
+                if not self._converse(channel, hello, peer, guest):
+                    return
                 secure.settimeout(IDLE)
         except ConnectionGone as fault:
             if silent and not guest.gone:
@@ -181,9 +185,8 @@ class Server:
 
     # ---------------------------------------------------------- conversations
 
-    def _converse(self, channel: Channel, peer: Peer, guest: Guest) -> bool:
-        """Hold one conversation; False when the peer closed instead of starting one."""
-        hello = channel.expect_json(Kind.HELLO)
+    def _converse(self, channel: Channel, hello: dict[str, Any], peer: Peer, guest: Guest) -> bool:
+        """Hold the conversation that `hello` asks for; False when there can be no other."""
         channel.sock.settimeout(HANDSHAKE)
         contract, uid = hello.get("contract"), hello.get("uid")
         if hello.get("protocol") != PROTOCOL:
