@@ -112,6 +112,31 @@ def keras_models() -> dict[str, Any]:
     }
 
 
+def test_keras_files_of_narrow_types(tmp_path: Path) -> None:
+    """A model with layers of several types, of which the swarm exchanged bfloat16 numbers."""
+    import tensorflow as tf
+
+    dense = tf.keras.layers.Dense
+    made = tf.keras.Sequential(
+        [tf.keras.Input((4,)), dense(3, dtype="bfloat16"), dense(3, dtype="float64"), dense(2)]
+    )
+    arrays = {str(n): np.asarray(w) for n, w in enumerate(made.get_weights())}
+    layout, data = vector(arrays, "bfloat16")
+    decided = [tensor.get(memoryview(data)) for tensor in layout.tensors]
+    made.set_weights(
+        [one.view(own.dtype) for one, own in zip(decided, arrays.values(), strict=True)]
+    )
+    made.save(tmp_path / "model.keras")
+    about = {"tensors": layout.schema_lines(), "size": layout.size}, root_of(data).hex()
+    found = model.read_keras(tmp_path / "model.keras")
+    assert model.difference(found, *about, "bfloat16") == ""
+    assert "the record has" in model.difference(found, *about)
+    made.layers[1].kernel.assign_add(tf.fill((3, 3), tf.constant(1e-12, tf.float64)))
+    made.save(tmp_path / "model.keras")
+    text = model.difference(model.read_keras(tmp_path / "model.keras"), *about, "bfloat16")
+    assert text == "its tensor 2 is not exactly bfloat16, which the record's is"
+
+
 def test_keras_files_give_the_order_of_the_callback(tmp_path: Path) -> None:
     """Against Keras itself; all weights are different, so any exchange would show."""
     for name, made in keras_models().items():

@@ -66,8 +66,9 @@ def test_a_training_is_proven_to_an_outsider(
 ) -> None:
     add_node(network, tmp_path)
     sls = [network.learner(number) for number in range(2)]
+    args = {"transferDtype": "bfloat16"}
     for sl in sls:
-        sl.program.send_open(min_peers=2)
+        sl.program.send_open(min_peers=2, mergeMethod="coordmedian", mergeArgs=args)
     for sl in sls:
         sl.program.receive("opened")
     merged: Arrays = {}
@@ -88,7 +89,7 @@ def test_a_training_is_proven_to_an_outsider(
     trust = ["--capath", str(network.ca.capath)]
     ledger, record = tmp_path / "ledger", tmp_path / "record.json"
     model, other = tmp_path / "model.npz", tmp_path / "other.npz"
-    np.savez(model, *merged.values())
+    np.savez(model, *merged.values())  # as float32, in which the program has them
     np.savez(other, *weights(0).values())
 
     assert look.main(["ledger", "export", str(ledger), *door]) == 0
@@ -100,6 +101,7 @@ def test_a_training_is_proven_to_an_outsider(
     assert look.main(["record", "verify", str(record), *trust, "--weights", str(model)]) == 0
     told = capsys.readouterr().out
     assert "is the recorded result, bit for bit" in told
+    assert "mergeMethod coordmedian {'transferDtype': 'bfloat16'}" in told
     rounds = json.loads(record.read_text())["summary"]["rounds"]
     assert [len(one["reports"]) for one in rounds] == [2, 2]
     with pytest.raises(LocalError, match="SW3204"):
