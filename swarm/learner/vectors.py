@@ -72,17 +72,14 @@ class Vectors:
         if kept:
             self.settle()
         try:
-            self._map(name)
+            self._map(name, transfer)
             contribution = self._contribution
             assert contribution is not None
             layout = contribution.layout
-            if layout != layout.narrowed(transfer):
-                raise TensorFileError(f"it is not stored for transferDtype {transfer or 'none'}")
-            if self.merged is None or self.merged.layout != contribution.layout:
-                self._create_merged(contribution.layout)
+            if self.merged is None or self.merged.layout != layout:
+                self._create_merged(layout)
         except (OSError, TensorFileError) as error:
             raise LocalError("SW6003", f"{self._folder / name}: {error}") from error
-        self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
         self._leaves, finite = reading.read(contribution.data, self._runs)
         odd = [] if finite else reading.odd_tensors(contribution.data, layout)
         return Contribution(blocks.root(self._leaves), layout, odd)
@@ -94,14 +91,20 @@ class Vectors:
         assert self.merged is not None
         return Buffers(self._contribution.data, self._leaves, self.merged.data, self._runs)
 
-    def _map(self, name: str) -> None:
+    def _map(self, name: str, transfer: str) -> None:
         inode = (self._folder / name).stat().st_ino
         if self._contribution is not None and self._source == (name, inode):
             return
         if self._contribution is not None:
             self._contribution.close()
-        self._contribution = tensors.open(self._folder / name)
-        self._source = (name, inode)
+            self._contribution = None
+        file = tensors.open(self._folder / name)
+        layout = file.layout
+        if layout != layout.narrowed(transfer):
+            file.close()
+            raise TensorFileError(f"it is not stored for transferDtype {transfer or 'none'}")
+        self._contribution, self._source = file, (name, inode)
+        self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
 
     # ----------------------------------------------------------------- merged
 
