@@ -212,6 +212,27 @@ def test_a_program_of_keras_2_saves_into_a_directory(tmp_path: Path) -> None:
     assert (tmp_path / "two.h5").is_file()
 
 
+def test_a_program_of_keras_2_as_a_whole(folder: Path) -> None:
+    """Positional parameters, arguments and formats as they were written then."""
+    import tensorflow as tf
+
+    from swarmlearning.tf import SwarmCallback
+
+    learner = FakeLearner(folder)
+    model = tf.keras.models.Sequential()
+    model.add(tf.keras.layers.Dense(1, input_shape=(6,), activation="sigmoid"))
+    optimizer = tf.keras.optimizers.SGD(learning_rate=0.01, decay=1e-6, momentum=0.9, nesterov=True)
+    model.compile(loss="binary_crossentropy", optimizer=optimizer, metrics=["accuracy"])
+    swarm = SwarmCallback(
+        4, 1, "defaultbb.cqdb.sml.hpe", mergeMethod="mean", nodeWeightage=50, adsValData=(X, Y),
+        adsValBatchSize=32, checkinModelOnTrainEnd="active", mlPlatform="KERAS",
+    )  # fmt: skip
+    model.fit(X, Y, batch_size=8, verbose=0, validation_data=(X, Y), callbacks=[swarm])
+    assert learner.join()[0]["mode"] == "active"
+    model.save(os.path.join(folder, "fraud"))  # noqa: PTH118 - as such programs do
+    assert (folder / "fraud" / "saved_model.pb").is_file()
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
 def test_optimizers_with_arguments_of_keras_2(keras: Any, name: str) -> None:
     keras_compat.install(keras)
@@ -249,7 +270,8 @@ def test_legacy_keras_as_the_only_keras(folder: Path) -> None:
         "assert 'tf_keras' in tf.keras.Model.__module__\n"
         "x = np.ones((8, 3), 'float32')\n"
         "model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(3,))])\n"
-        "model.compile('sgd', 'mse')\n"
+        "optimizer = tf.keras.optimizers.SGD(learning_rate=0.01, decay=1e-6, nesterov=True)\n"
+        "model.compile(optimizer, 'mse')\n"
         "model.fit(x, x[:, :1], verbose=0, callbacks=[SwarmCallback(2, 1)])\n"
         f"model.save({str(folder / 'saved')!r})\n"
     )
