@@ -80,6 +80,7 @@ class Limit:
             for _ in range(count - 1):
                 sock, _ = self.listener.accept()
                 secure = prepare_accepted(sock, context)
+                secure.do_handshake()
                 secure.settimeout(None)
                 self.incoming[secure.recv(1)[0]] = secure
 

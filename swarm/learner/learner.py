@@ -222,6 +222,7 @@ class Learner:
         roster = [_member(uid, effect.members[uid], effect.checkins[uid]) for uid in effect.roster]
         names = ", ".join(member.name for member in roster)
         log.info("round %d, attempt %d: merging with %s", *effect.key[1:], names)
+        self._settled = True  # from now on our files are our own work
         try:
             exchange = Exchange(
                 effect.key,

@@ -145,11 +145,11 @@ class Dialler:
 
 
 def prepare_accepted(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Do the listener's half of a handshake. Raises OSError, ValueError."""
+    """Set up the listener's half of a connection, up to its `do_handshake`. Raises OSError."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.settimeout(HANDSHAKE)
-    return context.wrap_socket(sock, server_side=True)
+    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
 
 def _address_of(member: Member) -> Member:

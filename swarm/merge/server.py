@@ -123,8 +123,9 @@ class Server:
         try:
             secure = prepare_accepted(guest.sock, self._contexts.current)
             guest.sock = secure
-            if guest.gone:  # the old socket was shut, if it was not in use by then
+            if guest.gone:  # a moment ago, when neither socket could be shut
                 return
+            secure.do_handshake()
             channel = Channel(secure, agree(secure, dialled=False))
             peer = self._admit(channel, guest)
             if peer is None:
