@@ -67,7 +67,7 @@ def narrow(source: Array, kind: str, out: Array) -> None:
         for at in range(0, flat.size, PIECE):
             part = target[at : at + PIECE]
             np.copyto(values[: part.size], flat[at : at + PIECE], casting="same_kind")
-            _to_bfloat16(values[: part.size], scratch[: part.size], part)
+            to_bfloat16(values[: part.size], scratch[: part.size], part)
 
 
 def widen(narrowed: Array, kind: str, of: str) -> Array:
@@ -80,8 +80,11 @@ def widen(narrowed: Array, kind: str, of: str) -> Array:
         return bits.view(np.float32).astype(of, copy=False)
 
 
-def _to_bfloat16(values: Array, scratch: Array, out: Array) -> None:
-    """Round float32 to its upper 16 bits, half to even; NaN stays NaN."""
+def to_bfloat16(values: Array, scratch: Array, out: Array) -> None:
+    """Round float32 to its upper 16 bits, half to even, into uint16; NaN stays NaN.
+
+    `scratch` is as long, of type uint32. All are contiguous.
+    """
     bits = values.view(np.uint32)
     np.right_shift(bits, np.uint32(16), out=scratch)
     np.bitwise_and(scratch, np.uint32(1), out=scratch)

@@ -28,10 +28,11 @@ ALLOWED: dict[str, set[str]] = {
                            "swarm.ledger.consensus.quorum", "swarm.ledger.consensus.statement"},
     "swarm.mesh": {"swarm.identity", "swarm.ledger"},
     "swarm.mesh.port": {"swarm.identity"},
-    "swarm.merge": {"swarm.identity"},
+    # Narrow floats are arithmetic that programs and learners share.
+    "swarm.merge": {"swarm.identity", "swarmlearning.narrow"},
     "swarm.api": {"swarm.identity", "swarm.ledger.codec", "swarm.ledger.transaction"},
     "swarm.learner": {"swarm.identity", "swarm.api", "swarm.merge", "swarmlearning.link",
-                      "swarmlearning.tensors"},
+                      "swarmlearning.tensors", "swarmlearning.narrow"},
     "swarm.audit": {"swarm.identity", "swarm.ledger", "swarm.api", "swarm.merge.blocks",
                     "swarmlearning.tensors"},
     "swarm.launch": {"swarm.identity"},

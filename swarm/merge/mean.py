@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmlearning.narrow import to_bfloat16
+
 PIECE = 32 << 10  # elements at a time: two float32 buffers of 128 KiB
 
 Array = NDArray[Any]
@@ -185,17 +187,3 @@ def contributors(weights: Sequence[float]) -> list[int]:
     """Indices of the inputs that take part: those of weight > 0, or all when none has any."""
     some = [index for index, weight in enumerate(weights) if weight > 0]
     return some or list(range(len(weights)))
-
-
-def to_bfloat16(values: Array, scratch: Array, out: Array) -> None:
-    """Round float32 to the upper 16 bits, half to even; NaN stays NaN."""
-    bits = values.view(np.uint32)
-    np.right_shift(bits, np.uint32(16), out=scratch)
-    np.bitwise_and(scratch, np.uint32(1), out=scratch)
-    np.add(scratch, np.uint32(0x7FFF), out=scratch)
-    np.add(scratch, bits, out=scratch)
-    np.right_shift(scratch, np.uint32(16), out=scratch)
-    np.copyto(out, scratch, casting="unsafe")
-    nan = np.isnan(values)
-    if nan.any():
-        out[nan] = 0x7FC0

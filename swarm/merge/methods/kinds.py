@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.merge.mean import BELOW_2_64, WIRE, Buffer, Segment, to_bfloat16
+from swarm.merge.mean import BELOW_2_64, WIRE, Buffer, Segment
+from swarmlearning.narrow import to_bfloat16
 
 Array = NDArray[Any]
 
