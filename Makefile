@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 SOURCES := swarm sentinel swop swci certs swarmlearning examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pytest bench bench-ledger bench-mesh bench-merge image wheel clean
+.PHONY: help install demo test lint types pytest bench bench-ledger bench-mesh bench-merge bench-methods image wheel clean
 
 help:
 	@sed -n -e '/^# make /,/^$$/s/^# /  /p' Makefile
@@ -59,9 +59,9 @@ types: $(VENV)/.test
 pytest: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-bench: bench-ledger bench-mesh bench-merge
+bench: bench-ledger bench-mesh bench-merge bench-methods
 
-bench-ledger bench-mesh bench-merge: bench-%: $(VENV)/.test
+bench-ledger bench-mesh bench-merge bench-methods: bench-%: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_$*.py
 
 image: $(VENV)/.node
