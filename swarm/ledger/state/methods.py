@@ -7,7 +7,6 @@ what it needs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,18 +26,16 @@ class Argument(NamedTuple):
 
     def problem(self, value: Any) -> str:
         """Why `value` cannot be; "" if it can."""
-        number: float
+        number: float | None = None
         if self.whole:
-            if type(value) is not int:
-                return f"{str(value)[:40]!r} is not a whole number"
-            number = value
-        else:
+            number = value if type(value) is int else None
+        elif type(value) in (int, str):
             try:
-                number = float(value) if type(value) in (int, str) else math.nan
+                number = float(value)
             except (ValueError, OverflowError):
-                number = math.nan
-            if math.isnan(number):
-                return f"{str(value)[:40]!r} is not a number"
+                number = None
+        if number is None or number != number:  # NaN alone is unequal to itself
+            return f"{str(value)[:40]!r} is not a {'whole ' * self.whole}number"
         if not self.least <= number <= self.most:
             return f"{value} is not from {self.least} to {self.most}"
         return ""
