@@ -42,7 +42,7 @@ def main() -> None:
         adsValBatchSize=128,
         totalEpochs=max_epochs,
     )
-    train(model, x_train, y_train, max_epochs, [swarm_callback])
+    train(model, x_train, y_train, max_epochs, [swarm_callback], verbose=2)
 
     loss, accuracy = model.evaluate(x_test, y_test, batch_size=128, verbose=0)
     scratch_dir.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def build_model():
     return model
 
 
-def train(model, x, y, epochs, callbacks=()):
+def train(model, x, y, epochs, callbacks=(), verbose=0):
     """Fit to as many frauds as honest payments, however few of them there are.
 
     The draw also gives every bank equally many batches, so that merges come at the same pace.
@@ -97,7 +97,11 @@ def train(model, x, y, epochs, callbacks=()):
     steps = EPOCH // BATCH_SIZE
     data = tf.data.Dataset.from_tensor_slices((x[chosen], y[chosen])).batch(BATCH_SIZE)
     model.fit(
-        data.repeat(), steps_per_epoch=steps, epochs=epochs, verbose=2, callbacks=list(callbacks)
+        data.repeat(),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        verbose=verbose,
+        callbacks=list(callbacks),
     )
 
 
