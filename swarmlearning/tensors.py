@@ -232,10 +232,15 @@ class Layout:
 class TensorFile:
     """A mapped tensor file. Use `create` or `open` of this module; close it when done."""
 
-    def __init__(self, path: Path, layout: Layout, data_offset: int, mapping: mmap.mmap) -> None:
+    def __init__(
+        self, path: Path, layout: Layout, data_offset: int, mapping: mmap.mmap, descriptor: int = -1
+    ) -> None:
+        """`descriptor` is for writing, and is closed with the file; -1 for a file that is read."""
         self.path = path
         self.layout = layout
         self._map = mapping
+        self._descriptor = descriptor
+        self._data_offset = data_offset
         self.data = memoryview(mapping)[data_offset : data_offset + layout.size]
 
     def views(self) -> dict[str, Array]:
@@ -249,7 +254,7 @@ class TensorFile:
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
 
-        Raises TensorFileError when they do not fit the layout.
+        Raises TensorFileError when they do not fit the layout, OSError when the file is only read.
         """
         tensors = self.layout.tensors
         if set(arrays) != {t.name for t in tensors}:
@@ -263,13 +268,29 @@ class TensorFile:
                     f"tensor {tensor.name!r} is {tag} {array.shape}, "
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
-            tensor.put(array, self.data)
+            if tensor.of == tensor.dtype:
+                self._store(array, tensor)
+            else:
+                tensor.put(array, self.data)
+
+    def _store(self, array: Array, tensor: Tensor) -> None:
+        """Write by a call, not through the mapping: that would count as a copy in our memory."""
+        if tensor.of == "bfloat16":
+            array = array.view(np.uint16)
+        whole = np.ascontiguousarray(array, DTYPES[tensor.dtype]).reshape(-1)
+        rest, at = whole.view(np.uint8).data, self._data_offset + tensor.offset
+        while rest:
+            count = os.pwrite(self._descriptor, rest, at)
+            rest, at = rest[count:], at + count
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""
         self.data.release()
         with contextlib.suppress(BufferError):
             self._map.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def __enter__(self) -> TensorFile:
         return self
@@ -300,11 +321,10 @@ def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
         mapping = mmap.mmap(descriptor, whole)
         draft.rename(target)
     except BaseException:
+        os.close(descriptor)
         draft.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
-    return TensorFile(target, layout, len(head), mapping)
+    return TensorFile(target, layout, len(head), mapping, descriptor)
 
 
 def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
@@ -323,8 +343,12 @@ def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
         layout, data_offset = _read_header(descriptor, status.st_size)
         access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
         mapping = mmap.mmap(descriptor, data_offset + layout.size, access=access)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    if write:
+        return TensorFile(target, layout, data_offset, mapping, descriptor)
+    os.close(descriptor)
     return TensorFile(target, layout, data_offset, mapping)
 
 
