@@ -94,7 +94,7 @@ class Sl:
         self.folder = tmp / self.name
         self.folder.mkdir(parents=True)
         self.log = self.folder / f"{self.name}.log"
-        port = free_port()
+        self.port = port = free_port()
         files = tmp / f"id-{number}"
         env = pki.environment(files, Role.SL, ca, name=str(number))
         identity = Identity.from_env(env, Role.SL)

@@ -1,4 +1,7 @@
-"""Learners as processes with a real network node: killed at any point of a round, stopped, fed."""
+"""Learners as processes with a real network node: stopped, short of members, evicted, fed.
+
+What kills or cuts them off in the middle of a round is in `tests/e2e/test_learner_faults.py`.
+"""
 
 from __future__ import annotations
 
@@ -56,55 +59,6 @@ def go_on(sls: list[Sl], value: float) -> None:
     assert answers[0][1]["kernel"][0] == pytest.approx(value)
 
 
-def test_killed_before_its_check_in(network: Network) -> None:
-    sls = opened(network, 3)
-    sls[2].kill()
-    # Its network node misses it within seconds; nobody waits for the grace time.
-    go_on(sls[:2], 1.0)
-    go_on(sls[:2], 2.0)
-
-
-def test_killed_after_its_check_in(network: Network) -> None:
-    sls = opened(network, 3)
-    sls[2].program.send_sync(weights(9))
-    network.watch.wait(lambda w: sls[2].uid in network.contract()["checkins"], 30)
-    sls[2].kill()
-    go_on(sls[:2], 1.0)
-    go_on(sls[:2], 2.0)
-
-
-@pytest.mark.parametrize("moment", [0.0, 0.05, 0.2])
-def test_killed_while_weights_are_exchanged(network: Network, moment: float) -> None:
-    sls = opened(network, 3)
-    size = 48 * MIB
-    for number, sl in enumerate(sls):
-        sl.program.write(weights(number, size))
-    for number, sl in enumerate(sls):
-        sl.program.send_sync(weights(number, size))
-    network.watch.wait(lambda w: network.contract()["status"] == "MERGING", 30)
-    network.watch.wait(lambda w: False, moment)  # the point is to be at some point, not at which
-    sls[1].kill()
-    answers = [sl.program.merged() for sl in (sls[0], sls[2])]
-    assert same(answers[0][1], answers[1][1])
-    assert answers[0][1]["kernel"][0] == pytest.approx(1.0)
-    for sl in (sls[0], sls[2]):
-        sl.program.report(0)
-
-
-def test_killed_after_it_reported_merged(network: Network) -> None:
-    sls = opened(network, 3)
-    for number, sl in enumerate(sls):
-        sl.program.send_sync(weights(number))
-    network.watch.wait(
-        lambda w: sls[0].uid in network.contract()["merged"] or bool(network.contract()["last"]),
-        30,
-    )
-    sls[0].kill()
-    answers = [sl.program.merged() for sl in sls[1:]]
-    assert same(answers[0][1], answers[1][1])
-    go_on(sls[1:], 5.0)
-
-
 def test_below_min_peers_all_wait_say_for_whom_and_go_on_when_it_returns(
     network: Network,
 ) -> None:
@@ -122,25 +76,6 @@ def test_below_min_peers_all_wait_say_for_whom_and_go_on_when_it_returns(
     again.program.send_sync(weights(5))
     for sl in (sls[0], again):
         assert sl.program.merged()[1]["kernel"][0] == 4.0
-
-
-def test_frozen_in_the_middle_of_a_round(network: Network) -> None:
-    sls = opened(network, 3)
-    for number, sl in enumerate(sls):
-        sl.program.write(weights(number))
-    sls[1].program.send_sync(weights(1))
-    network.watch.wait(lambda w: sls[1].uid in network.contract()["checkins"], 30)
-    sls[1].process.send_signal(signal.SIGSTOP)
-    sls[0].program.send_sync(weights(0))
-    sls[2].program.send_sync(weights(2))
-    answers = [sl.program.merged() for sl in (sls[0], sls[2])]
-    assert same(answers[0][1], answers[1][1])
-    # When it thaws it is told what was decided, and takes part again.
-    sls[1].process.send_signal(signal.SIGCONT)
-    message, merged = sls[1].program.merged()
-    assert message["round"] == 0
-    assert same(merged, answers[0][1])
-    go_on(sls, 7.0)
 
 
 def test_a_stop_signal_ends_it_in_order_and_in_time(network: Network) -> None:
