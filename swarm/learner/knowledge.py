@@ -169,13 +169,13 @@ class Knowledge:
 
     def needed_at_end(self) -> set[str]:
         """Uids of members that may still want the last model from us."""
-        if not self.enrolled or self.record is None or not self.record["over"] or not self.base:
+        if not self.enrolled or self.record is None or not self.over() or self.behind():
             return set()
         members, holders = self.record["members"], self.record["last"]["holders"]
         return {
             uid
-            for uid in self.record["last"]["roster"]
-            if uid not in holders and members.get(uid, {}).get("state") == "active"
+            for uid, member in members.items()
+            if uid not in holders and member["state"] == "active"
         }
 
     def finishing(self) -> bool:
@@ -272,7 +272,7 @@ class Knowledge:
 
     def say_linger(self) -> str:
         names = ", ".join(sorted(map(self.name, self.needed_at_end())))
-        return f"staying for {names}, who still need the last model"
+        return f"staying until these have the last model, too: {names}"
 
     def with_stream(self, text: str) -> str:
         return (

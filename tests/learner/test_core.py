@@ -294,7 +294,7 @@ def test_it_stays_at_the_end_for_those_who_need_the_model() -> None:
     run.feed(ExchangeDone(Key("c", 0, 0), D1, []))
     run.decided(D1, ME, SHE, over=True)
     assert run.feed(Bye(True, "")) == []
-    assert run.core.waiting == "staying for sl-3, who still need the last model"
+    assert run.core.waiting == "staying until these have the last model, too: sl-3"
     last = {**run.record["last"], "holders": [ME, SHE, HE]}
     assert any(isinstance(e, Exit) for e in run.news(last=last))
 
