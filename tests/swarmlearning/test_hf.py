@@ -19,6 +19,7 @@ peft = pytest.importorskip("peft")
 from swarmlearning.hf_transformers import SwarmCallback  # noqa: E402
 
 pytestmark = pytest.mark.slow
+torch.set_num_threads(1)  # so small models are fastest on one core
 
 WORDS, CLASSES = 40, 3
 SAMPLES = [

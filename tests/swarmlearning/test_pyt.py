@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from swarmlearning.pyt import SwarmCallback  # noqa: E402
 
 pytestmark = pytest.mark.slow
+torch.set_num_threads(1)  # so small models are fastest on one core
 
 X = torch.from_numpy(np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32))
 Y = (X.sum(dim=1) > 0).long()

@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 from swarmlearning import torch_weights  # noqa: E402
 
 pytestmark = pytest.mark.slow
+torch.set_num_threads(1)  # so small models are fastest on one core
 
 KINDS = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
 
