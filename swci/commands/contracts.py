@@ -41,6 +41,9 @@ def get_info(session: Session, args: Args, out: Output) -> None:
     if rules is not None:
         out.line(field("MIN PEERS", rules["min_peers"]))
         out.line(field("MERGE METHOD", rules["merge_method"]))
+        if rules["merge_args"]:
+            given = (f"{key} = {value}" for key, value in sorted(rules["merge_args"].items()))
+            out.line(field("MERGE ARGS", ", ".join(given)))
         out.line(field("SYNC FREQUENCY", rules["sync_frequency"]))
         out.line(field("SET BY", _name(contract, rules["set_by"])))
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from swarm.identity import Peer
-from swarm.ledger.state import DEFAULT_CONTRACT, TABLES, Header, Verdict
+from swarm.ledger.state import DEFAULT_CONTRACT, TABLES, Header, Verdict, methods
 from swarm.ledger.state.draft import Context, Draft
 from swarm.ledger.state.machine import execute
+from swarm.ledger.state.records import Contract
 from swarm.ledger.transaction import Transaction
 from tests.state.world import RULES, World, sha
 
@@ -291,6 +292,7 @@ def check_step(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert not set(merged) & accusers, "one member counts twice in an attempt"
     if after["status"] == "MERGING":
         assert len(roster) >= after["rules"]["min_peers"]
+        assert not methods.shortage(cast(Contract, after), roster), "too few for the method"
         for digest in merged.values():
             assert 2 * list(merged.values()).count(digest) <= len(roster), "decided, but not so"
         for some in after["suspicions"].values():
@@ -299,6 +301,7 @@ def check_step(before: dict[str, Any], after: dict[str, Any]) -> None:
         assert not roster and not merged and not accusers
     if after["status"] == "CHECKIN":
         enough = len(after["checkins"]) >= after["rules"]["min_peers"]
+        enough = enough and not methods.shortage(cast(Contract, after), after["checkins"])
         assert not (enough and active <= set(after["checkins"])), "complete, but open"
     _check_decision(before, after)
 

@@ -31,6 +31,8 @@ STATEMENTS = [
     for block in ("one", "other")
     for round_ in range(4)
 ]
+# Needs three that contribute, of the three learners; one may check in without weight.
+TRIMMED = {**RULES, "min_peers": 3, "merge_method": "trimmedmean", "merge_args": {"f": 1}}
 OPERATION_IDS = st.sampled_from(["0" * 16, "f" * 16])
 
 # Values that fit each argument, mostly. Few of each, so that random sequences get somewhere.
@@ -59,7 +61,7 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "validators": st.lists(st.sampled_from(UIDS[:2]), min_size=1, max_size=2, unique=True),
     "first": st.sampled_from(STATEMENTS),
     "second": st.sampled_from(STATEMENTS),
-    "rules": st.fixed_dictionaries({**{k: st.just(v) for k, v in RULES.items()}}).map(dict),
+    "rules": st.sampled_from([RULES, RULES, RULES, TRIMMED]).map(dict),
     "mode": st.sampled_from(["snapshot", "inactive"]),
     "host": st.just("10.0.0.1"),
     "port": st.just(30305),
