@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 
 from swarm.identity import Identity, Role
-from swarm.merge import blocks
 from swarm.merge.agreement import Agreement, Statement
 from swarm.merge.attempt import Attempt
 from swarm.merge.exchange import Exchange, Key, Law
 from swarm.merge.methods.base import Matrix
 from swarm.merge.progress import Limits
 from swarm.merge.sending import Sender
-from swarm.merge.wire import LIMITS, MAX_MEMBERS, PROTOCOL, Channel, Kind, WireError
+from swarm.merge.wire import LIMITS, MAX_MEMBERS, Channel, Kind, WireError
 from tests import pki
 from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
-from tests.merge.test_exchange import BOUND, blamed
-from tests.processes import until
+from tests.merge.test_exchange import blamed
 
 SUBJECT = bytes(32)
 FAR = Limits(stall=60, unreachable=60)
@@ -267,166 +265,6 @@ def test_who_has_finite_values_does_not_let_itself_be_left_out(
     try:
         exchanges = begin(members)
         assert "says that our weights are not finite" in blamed(exchanges[side])["sl-1"]
-    finally:
-        for node in members:
-            node.close()
-
-
-# ---------------------------------------------------------------- single frames
-
-
-class Puppet:
-    """A member of an attempt of two whose frames the test makes up."""
-
-    def __init__(self, folder: Path) -> None:
-        self.honest, self.node = nodes(folder, vectors(2, 4096))
-        self.key = Key(CONTRACT, 0, 0)
-        roster = [self.honest.member(), self.node.member()]
-        self.node.members = {member.uid: member.fingerprint for member in roster}
-        self.exchange = self.honest.begin(roster, self.key, FAR, law=GEO)
-        # What it would send: made by an exchange of its own that never starts.
-        data = memoryview(self.node.vector).cast("B")
-        self.plan = self.exchange.plan
-        self.data = data
-        agreement = self.exchange.attempt.agreement
-        assert agreement is not None
-        self.agreement = Agreement(agreement._subject, 1, ["sl-0", "sl-1"], 2)
-
-    def open(self) -> tuple[Channel, dict[str, object]]:
-        channel = self.node.dialler.dial(self.honest.member())
-        hello = {"protocol": PROTOCOL, "want": "merge", "uid": "sl-1", **self.key._asdict()}
-        channel.send_json(Kind.HELLO, hello)
-        return channel, channel.expect_json(Kind.ANSWER)
-
-    def contribute(self, channel: Channel) -> None:
-
-        channel.send(Kind.DIGESTS, b"".join(blocks.leaves(self.data, self.plan.block)))
-        for number in range(self.plan.chunk_count(0)):
-            chunk = self.plan.chunk(0, number)
-            channel.send_chunk(Kind.CONTRIB, number, self.data[chunk.start : chunk.stop])
-
-    def statement(self) -> Statement:
-        return self.agreement.state(np.zeros((2, 2)), self.node.identity.sign)
-
-    def reduced(self, channel: Channel) -> None:
-        chunk = self.plan.chunk(1, 0)
-        channel.send_chunk(Kind.REDUCED, 0, self.data[chunk.start : chunk.stop])
-
-    def blamed(self) -> str:
-        return blamed(self.exchange)["sl-1"]
-
-    def close(self) -> None:
-        self.honest.close()
-        self.node.close()
-
-
-@pytest.fixture
-def puppet(tmp_path: Path) -> Puppet:
-    return Puppet(tmp_path)
-
-
-def distances_too_early(puppet: Puppet, channel: Channel) -> str:
-    channel.send(Kind.DIGESTS, b"".join(bytes(32) for _ in range(puppet.plan.blocks)))
-    channel.send(Kind.DISTANCES, puppet.statement().frame())
-    return "root of its check-in"
-
-
-def distances_before_chunks(puppet: Puppet, channel: Channel) -> str:
-
-    channel.send(Kind.DIGESTS, b"".join(blocks.leaves(puppet.data, puppet.plan.block)))
-    channel.send(Kind.DISTANCES, puppet.statement().frame())
-    return "distances are not due"
-
-
-def distances_twice(puppet: Puppet, channel: Channel) -> str:
-    puppet.contribute(channel)
-    channel.send(Kind.DISTANCES, puppet.statement().frame())
-    channel.send(Kind.DISTANCES, puppet.statement().frame())
-    return "distances are not due"
-
-
-def witness_first(puppet: Puppet, channel: Channel) -> str:
-    puppet.contribute(channel)
-    channel.send_json(Kind.WITNESS, {"held": [["00" * 32, "00"]] * 2})
-    return "a witness is not due"
-
-
-def reduced_before_witness(puppet: Puppet, channel: Channel) -> str:
-    puppet.contribute(channel)
-    channel.send(Kind.DISTANCES, puppet.statement().frame())
-    puppet.reduced(channel)
-    return "reduced chunks before its witness"
-
-
-def unsigned(puppet: Puppet, channel: Channel) -> str:
-    puppet.contribute(channel)
-    channel.send(Kind.DISTANCES, bytes(32 + 70))
-    return "not signed with its key"
-
-
-def end_without_agreeing(puppet: Puppet, channel: Channel) -> str:
-    puppet.contribute(channel)
-    channel.send(Kind.END)
-    return "END before everything was sent"
-
-
-FRAMES = [
-    distances_too_early,
-    distances_before_chunks,
-    distances_twice,
-    witness_first,
-    reduced_before_witness,
-    unsigned,
-    end_without_agreeing,
-]
-
-
-@pytest.mark.parametrize("play", FRAMES, ids=lambda play: play.__name__)
-def test_frames_out_of_order_or_malformed_are_blamed(
-    puppet: Puppet, play: Callable[[Puppet, Channel], str]
-) -> None:
-    try:
-        channel, answer = puppet.open()
-        assert (answer["distances"], answer["witness"]) == (True, True)
-        assert play(puppet, channel) in puppet.blamed()
-        channel.close()
-    finally:
-        puppet.close()
-
-
-def test_what_was_agreed_on_is_not_asked_for_again(puppet: Puppet) -> None:
-    agreement = puppet.exchange.attempt.agreement
-    assert agreement is not None
-    try:
-        channel, _ = puppet.open()
-        puppet.contribute(channel)
-        channel.send(Kind.DISTANCES, puppet.statement().frame())
-        until(agreement.complete, BOUND, "both statements")
-        channel.close()
-        channel, answer = puppet.open()
-        assert (answer["distances"], answer["witness"], answer["leaves"]) == (False, True, False)
-        channel.close()
-    finally:
-        puppet.close()
-
-
-def test_a_method_per_coordinate_has_no_use_for_distances(tmp_path: Path) -> None:
-    members = nodes(tmp_path, vectors(2, 4096))
-    try:
-        roster = [node.member() for node in members]
-        members[1].members = {member.uid: member.fingerprint for member in roster}
-        key = Key(CONTRACT, 0, 0)
-        exchange = members[0].begin(roster, key, FAR, law=Law("coordmedian"))
-        channel = members[1].dialler.dial(roster[0])
-        hello = {"protocol": PROTOCOL, "want": "merge", "uid": "sl-1", **key._asdict()}
-        channel.send_json(Kind.HELLO, hello)
-        channel.expect_json(Kind.ANSWER)
-
-        data = memoryview(members[1].vector).cast("B")
-        channel.send(Kind.DIGESTS, b"".join(blocks.leaves(data, exchange.plan.block)))
-        channel.send(Kind.DISTANCES, bytes(100))
-        assert "unexpected DISTANCES frame" in blamed(exchange)["sl-1"]
-        channel.close()
     finally:
         for node in members:
             node.close()
