@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,29 +15,30 @@ from swarm.merge.agreement import Agreement
 from swarm.merge.exchange import Key, Law
 from swarm.merge.progress import Limits
 from swarm.merge.wire import PROTOCOL, Channel, Kind
-from tests.merge.swarmlet import CONTRACT, nodes, vectors
+from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
 from tests.merge.test_exchange import BOUND, blamed
 from tests.processes import until
 
 FAR = Limits(stall=60, unreachable=60)
-KEY = Key(CONTRACT, 0, 0)
+attempts = iter(range(1 << 30))
 
 
 class Puppet:
     """The second member of an attempt of two; the test makes up its frames."""
 
-    def __init__(self, folder: Path, law: Law) -> None:
-        self.honest, self.node = nodes(folder, vectors(2, 400_000))
+    def __init__(self, pair: list[Node], law: Law) -> None:
+        self.honest, self.node = pair
+        self.key = Key(CONTRACT, 0, next(attempts))
         roster = [self.honest.member(), self.node.member()]
         self.node.members = {member.uid: member.fingerprint for member in roster}
-        self.exchange = self.honest.begin(roster, KEY, FAR, law=law)
+        self.exchange = self.honest.begin(roster, self.key, FAR, law=law)
         self.plan = self.exchange.plan
         self.data = memoryview(self.node.vector).cast("B")
         self.channel, self.answer = self.open()
 
     def open(self) -> tuple[Channel, dict[str, Any]]:
         channel = self.node.dialler.dial(self.honest.member())
-        hello = {"protocol": PROTOCOL, "want": "merge", "uid": "sl-1", **KEY._asdict()}
+        hello = {"protocol": PROTOCOL, "want": "merge", "uid": "sl-1", **self.key._asdict()}
         channel.send_json(Kind.HELLO, hello)
         return channel, channel.expect_json(Kind.ANSWER)
 
@@ -69,13 +69,20 @@ class Puppet:
 
     def close(self) -> None:
         self.channel.close()
-        self.honest.close()
-        self.node.close()
+        self.exchange.abort()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    made = nodes(tmp_path_factory.mktemp("pair"), vectors(2, 400_000))
+    yield made
+    for node in made:
+        node.close()
 
 
 @pytest.fixture
-def puppet(tmp_path: Path, law: str) -> Iterator[Puppet]:
-    made = Puppet(tmp_path, Law(law))
+def puppet(pair: list[Node], law: str) -> Iterator[Puppet]:
+    made = Puppet(pair, Law(law))
     yield made
     made.close()
 
