@@ -21,7 +21,8 @@ help:
 
 # pip's output goes to a log, and is shown when it fails.
 NODE := -e '.[node,ethereum,tensorflow,examples]'
-TEST := -e '.[node,ethereum,tensorflow,examples,test]'
+# Of PyTorch this release: pip finds the build for CPUs of it where others bring several GB for GPUs.
+TEST := -e '.[node,ethereum,tensorflow,examples,sklearn,transformers,test]' torch==2.13.0
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 LOG := $(VENV)/install.log
 run = { $(1) >>$(LOG) 2>&1 || { tail -n 40 $(LOG); echo "failed: see $(LOG)"; exit 1; }; }
