@@ -62,9 +62,10 @@ class Forked:
 
 
 class Learners(Network):
-    """One network node, and learners that are forked."""
+    """One network node, and learners that are forked. `listen`: where the node listens."""
 
-    def __init__(self, tmp: Path) -> None:
+    def __init__(self, tmp: Path, listen: str = "127.0.0.1") -> None:
+        self._listen = listen
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.faulty_learner", "--parent"],
             stdin=subprocess.PIPE,
@@ -85,7 +86,7 @@ class Learners(Network):
 
     def run(self, module: str, env: dict[str, str], name: str) -> Any:
         if module != "swarm.learner":
-            return super().run(module, env, name)
+            return super().run(module, {**env, "SWARM_LISTEN": self._listen}, name)
         log = Path(env["SWARM_LINK"]) / f"{name}.log"
         self._in.write(json.dumps({"env": env, "log": str(log)}) + "\n")
         self._in.flush()

@@ -35,6 +35,8 @@ class Namespace:
     name: str
     address: str
     managed: str = ""  # how this process reaches it, if it does
+    gateway: str = ""  # how it reaches this process, if it does
+    plug: tuple[str, str] = ("", "")  # where its line ends: namespace of the switch, device there
 
     @property
     def prefix(self) -> list[str]:
@@ -56,6 +58,21 @@ class Namespace:
             f"{kbit}kbit",
             *"burst 32kbit latency 400ms".split(),
         )
+
+    def throttle(self, kbit: int) -> None:
+        """Carry at most so many kilobits a second, in each direction; 0 for no limit."""
+        limit = f"tbf rate {kbit}kbit burst 128kbit latency 400ms" if kbit else ""
+        switch, port = self.plug
+        for name, device in ((self.name, "eth0"), (switch, port)):
+            command = f"tc qdisc {'add' if kbit else 'del'} dev {device} root {limit}"
+            Namespace(name, "").run(*command.split())
+
+    def sent(self) -> int:
+        """Bytes that have left it on its line so far."""
+        command = [*self.prefix, "cat", "/proc/net/dev"]
+        table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        line = next(line for line in table.split("\n") if line.strip().startswith("eth0:"))
+        return int(line.split(":")[1].split()[8])
 
     def cut(self, *others: Namespace) -> None:
         """Hear nothing of some other hosts any more."""
@@ -105,7 +122,13 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
     """
     mark = os.getpid()
     hosts = [
-        Namespace(f"swh{k}p{mark}", f"198.18.0.{k}", f"198.19.0.{4 * k + 2}")
+        Namespace(
+            f"swh{k}p{mark}",
+            f"198.18.0.{k}",
+            f"198.19.0.{4 * k + 2}",
+            f"198.19.0.{4 * k + 1}",
+            (f"swsp{mark}", f"port{k}"),
+        )
         for k in range(1, count + 1)
     ]
     switch = f"swsp{mark}"
@@ -126,7 +149,7 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
                 _ip(host.name, f"addr add {address} dev {name}")
                 _ip(host.name, f"link set {name} up")
             _ip(host.name, "link set lo up")
-            _ip("", f"addr add 198.19.0.{4 * k + 1}/30 dev swm{k}p{mark}")
+            _ip("", f"addr add {host.gateway}/30 dev swm{k}p{mark}")
             _ip("", f"link set swm{k}p{mark} up")
         yield hosts
     finally:
