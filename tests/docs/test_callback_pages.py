@@ -26,14 +26,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "rounds"), [("tf", 3), ("sklearn", 3), ("numpy", 3)])
-def test_programs_of_the_reference(folder: Path, module: str, rounds: int) -> None:
-    pytest.importorskip({"tf": "tensorflow"}.get(module, module))
+@pytest.mark.parametrize(
+    ("module", "framework"),
+    [
+        ("tf", "tensorflow"),
+        ("pyt", "torch"),
+        ("hf_transformers", "transformers"),
+        ("sklearn", "sklearn"),
+        ("numpy", "numpy"),
+    ],
+)
+def test_programs_of_the_reference(
+    folder: Path, module: str, framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(framework)
+    monkeypatch.chdir(folder)
     (program,) = (text for text in BLOCK.findall(REFERENCE) if f"swarmlearning.{module} " in text)
     learner = FakeLearner(folder)
     exec(compile(program, "callbacks.md", "exec"), {})
     learner.join()
-    assert len(learner.handed_in) == rounds
+    assert len(learner.handed_in) == 3
 
 
 def test_every_method_is_in_the_table() -> None:
