@@ -158,6 +158,20 @@ class Session:
             name, "round.report", contract=DEFAULT_CONTRACT, uid=uid, **{**about, **options}
         )
 
+    def do_round(self, digest: str, **losses: Any) -> list[str]:
+        """A whole round of all learners, who report these losses of its model; the pace then."""
+        number, names = self.world.contract["round"], list(losses)
+        said = [self.do_checkin(name) for name in names]
+        said += [self.do_merged(name, digest, round=number) for name in names]
+        said += [
+            self.do_report(name, round=number, loss=loss)
+            for name, loss in losses.items()
+            if loss != "none"
+        ]
+        self._seen = self._views()
+        wrong = [f"{one.code}: {one.text}" for one in said if not one.ok]
+        return wrong or [f"the next merge is after {self.world.contract['interval']} batches"]
+
     def do_reset_contract(self, sender: str = "swci-1") -> Verdict:
         return self.world.do(sender, "contract.reset", contract=DEFAULT_CONTRACT)
 
