@@ -135,7 +135,8 @@ class Receiver:
         with attempt.changed:
             attempt.ready[i] = number + 1
             attempt.progressed(i)
-            attempt.changed.notify_all()
+            if attempt.all_gave(number):  # nobody waits for less
+                attempt.changed.notify_all()
 
     def _await_room(self, there_is: Callable[[], bool]) -> None:
         attempt = self._attempt
@@ -206,7 +207,7 @@ class Receiver:
         if attempt.ready.get(i, attempt.mine) < attempt.mine:
             raise WireError("it waits before its contribution is out")
         waits = channel.receive_json(length).get("for")
-        if not isinstance(waits, dict) or not all(isinstance(n, int) for n in waits.values()):
+        if not isinstance(waits, dict) or not all(map(_is_count, waits.values())):
             raise WireError("malformed WAIT frame")
         if not waits.keys() <= set(attempt.uids):
             raise WireError("it waits for strangers")
@@ -220,3 +221,8 @@ class Receiver:
         if not complete:
             raise WireError("END before everything was sent")
         channel.send(Kind.END)
+
+
+def _is_count(value: object) -> bool:
+    """A number of bytes; larger ones than anybody sends would not be counted with any more."""
+    return type(value) is int and 0 <= value < 1 << 62

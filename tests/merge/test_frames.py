@@ -87,6 +87,7 @@ def puppet(pair: list[Node], law: str) -> Iterator[Puppet]:
     made.close()
 
 
+HUGE = 10**400
 Play = Callable[[Puppet], object]
 
 
@@ -135,6 +136,14 @@ EVERY: dict[str, tuple[Play, str]] = {
     ),
     "a malformed excuse": (
         steps(Puppet.contribute, lambda p: p.channel.send_json(Kind.WAIT, {"for": {"x": "y"}})),
+        "malformed WAIT",
+    ),
+    "an excuse beyond all numbers": (
+        steps(Puppet.contribute, lambda p: p.channel.send_json(Kind.WAIT, {"for": {"sl-1": HUGE}})),
+        "malformed WAIT",
+    ),
+    "an excuse below zero": (
+        steps(Puppet.contribute, lambda p: p.channel.send_json(Kind.WAIT, {"for": {"sl-1": -1}})),
         "malformed WAIT",
     ),
     "an end too early": (
