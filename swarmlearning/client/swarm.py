@@ -45,6 +45,12 @@ class SwarmCallbackBase(callback.SwarmCallbackBase):
     ) -> None:
         """Check the parameters and log them; nothing is opened yet. Raises SwarmError."""
         self._read_parameters(syncFrequency, minPeers, trainingContract, params or {})
+        # Under the names of the parameters, for ports that read them.
+        settings = self._settings
+        self.syncFrequency, self.minPeers = settings.sync_frequency, settings.min_peers
+        self.trainingContract, self.totalEpochs = settings.contract, settings.total_epochs
+        self.nodeWeightage, self.checkinModelOnTrainEnd = settings.weightage, settings.mode
+        self.mergeMethod, self.useAdaptiveSync = settings.merge_method, settings.adaptive
 
     def _swarmOnTrainBegin(self) -> None:
         callback.SwarmCallbackBase.on_train_begin(self)

@@ -106,6 +106,8 @@ def test_a_users_port_to_another_platform(folder: Path) -> None:
     assert swarm.asked == ["7 4"]
     assert (swarm.valData, swarm.valBatchSize, swarm.valX) == (7, 4, 7)
     assert swarm.mlPlatform == 3
+    assert (swarm.syncFrequency, swarm.minPeers, swarm.trainingContract) == (2, 1, "c")
+    assert (swarm.nodeWeightage, swarm.checkinModelOnTrainEnd.name) == (1, "snapshot")
     swarm.on_train_begin()
     for number in range(4):
         swarm.weights = swarm.weights + 1
