@@ -14,12 +14,13 @@ from typing import Any
 
 from swarm.errors import LocalError
 from swarm.merge.mean import Segment, contributors
-from swarm.merge.methods.base import Arg, Method, MixingWeights, PerCoordinate, guarded
+from swarm.merge.methods.base import Arg, Method, PerCoordinate, guarded
 from swarm.merge.methods.centeredclip import CenteredClip
 from swarm.merge.methods.coordmedian import CoordMedian
 from swarm.merge.methods.geomedian import GeoMedian
 from swarm.merge.methods.krum import Krum
 from swarm.merge.methods.mean import Mean
+from swarm.merge.methods.mixing import MixingWeights
 from swarm.merge.methods.multikrum import MultiKrum
 from swarm.merge.methods.trimmedmean import TrimmedMean
 from swarmlearning.narrow import TRANSFER

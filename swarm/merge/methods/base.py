@@ -2,8 +2,9 @@
 
 - `PerCoordinate`: value k of the result depends on the members' values k alone, so the owner of a
   shard computes it from what it was sent.
-- `MixingWeights`: the result is Σ λᵢ·xᵢ, and the shares λ follow from the members' distances. Each
-  owner measures its shard (`distances`), everybody adds the matrices up and derives the same λ.
+- `MixingWeights` (in `mixing`): the result is Σ λᵢ·xᵢ, and the shares λ follow from the members'
+  distances. Each owner measures its shard (`distances`), everybody adds the matrices up and derives
+  the same λ.
 
 A method sees *contributors* only: the roster's members of weight > 0, or all when none has any.
 `inputs` and rows of matrices are in the order of `contributors`, which is that of the roster.
@@ -18,7 +19,6 @@ or `mix` is all that it must define, see docs/how-to/own-merge-method.md.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -26,14 +26,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.errors import LocalError, RemoteError
-from swarm.merge.mean import Buffer, Segment, WeightedMean, contributors
+from swarm.errors import LocalError
+from swarm.merge.mean import Buffer, Segment, contributors
 from swarm.merge.methods.kinds import Wide, is_float, narrow, pieces, widen
 
 Matrix = NDArray[np.float64]
 Values = NDArray[Any]
 
-FARTHEST = 1e300  # no squared distance is more; sums over 256 members stay finite
 CACHED = 64 << 10  # values of all rows together that stay in the cache
 NOT_FINITE = "NaN or infinity in its weights"
 
@@ -91,6 +90,8 @@ class Method(ABC):
 class PerCoordinate(Method):
     """A method whose law is one of single coordinates: `combine`."""
 
+    by_weight: ClassVar[bool] = True  # what makes a majority sound: its weight, or its number
+
     def __init__(
         self, args: Mapping[str, Any], layout: Sequence[Segment], weights: Sequence[int]
     ) -> None:
@@ -119,7 +120,8 @@ class PerCoordinate(Method):
                 if is_float(kind):
                     self._floats(kind, rows, target)
                 elif target.dtype.itemsize == 8:
-                    wide = Wide(rows)
+                    counted = self._all(len(target)) if self.by_weight else np.ones((len(rows), 1))
+                    wide = Wide(rows, np.broadcast_to(counted, (len(rows), len(target))))
                     wide.back(self._result(wide.distances, self._all(len(target))), target)
                 else:
                     values = self._room64[:, : len(target)]
@@ -159,55 +161,6 @@ class PerCoordinate(Method):
 def whole(weights: Matrix) -> bool:
     """Whether `weights` of `combine` leave no value out: each row is one number, repeated."""
     return weights.strides[1] == 0
-
-
-class MixingWeights(Method):
-    """A method that is a weighted mean with shares of its own. `settle`, then `reduce`."""
-
-    _mean: WeightedMean | None = None
-
-    @abstractmethod
-    def mix(self, distances: Matrix, weights: Sequence[int]) -> Sequence[float]:
-        """Shares λ ≥ 0 from squared distances, float64 (n, n): symmetric, finite, diagonal 0.
-
-        All members must find the same bits: add with `math.fsum`, and use no BLAS.
-        """
-
-    def settle(self, distances: Matrix) -> tuple[float, ...]:
-        """Derive the shares of all contributors from the summed matrix, and get ready to reduce.
-
-        A diagonal that is not finite marks a member whose values are not, or are too large to be
-        squared; its share is 0. Raises RemoteError (SW6109) when that is true of all.
-        """
-        sound = [i for i in range(len(self.weights)) if math.isfinite(distances[i, i])]
-        for row in set(range(len(self.weights))) - set(sound):
-            self.reject(row)
-        if not sound:
-            raise RemoteError("SW6109", f"{self.name}: {NOT_FINITE} of every contributing member")
-        near = np.nan_to_num(distances[np.ix_(sound, sound)], nan=FARTHEST, posinf=FARTHEST)
-        near = np.clip(near, 0.0, FARTHEST)
-        found = guarded(self.name, lambda: self.mix(near, [self.weights[i] for i in sound]))
-        shares = [0.0] * len(self.weights)
-        for row, share in zip(sound, _normal(self.name, found, len(sound)), strict=True):
-            shares[row] = share
-        self._mean = WeightedMean(self.layout, shares)
-        return tuple(shares)
-
-    def reduce(self, inputs: Sequence[Buffer], out: memoryview, start: int) -> None:
-        """Write Σ λᵢ·xᵢ; inputs whose share is 0 are not looked at."""
-        if self._mean is None:
-            raise ValueError("the shares are not settled yet")
-        self._mean.reduce([inputs[row] for row in self._mean.contributors], out, start)
-
-
-def _normal(name: str, found: Sequence[float], count: int) -> list[float]:
-    """`found` as floats that add up to 1. Raises LocalError (SW6012) when that makes no sense."""
-    shares = guarded(name, lambda: [float(share) for share in found])
-    fine = len(shares) == count and all(math.isfinite(share) and share >= 0 for share in shares)
-    total = math.fsum(shares) if fine else 0.0
-    if not (math.isfinite(total) and total > 0):
-        raise LocalError("SW6012", f"{name}: {shares[:8]} are not shares of {count} members")
-    return [share / total for share in shares]
 
 
 def guarded(name: str, law: Callable[[], Any]) -> Any:

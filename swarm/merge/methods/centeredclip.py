@@ -17,8 +17,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from swarm.merge.methods.base import Arg, Matrix, MixingWeights
+from swarm.merge.methods.base import Arg, Matrix
 from swarm.merge.methods.geometry import Geometry, among, median, medoids
+from swarm.merge.methods.mixing import MixingWeights
 
 
 class CenteredClip(MixingWeights):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from swarm.merge.methods.base import Matrix, PerCoordinate, Values, whole
-from swarm.merge.methods.sorting import network, sort, sort_with
+from swarm.merge.methods.sorting import around_half, network, sort, sort_with
 
 
 class CoordMedian(PerCoordinate):
@@ -29,22 +29,7 @@ class CoordMedian(PerCoordinate):
             sort(values, network(count, (below, above)))
             return _middle(values[below], values[above])
         moved = sort_with(values, weights, network(count))
-        return _middle(*_around_half(values, moved))
-
-
-def _around_half(values: Values, weights: Values) -> tuple[Values, Values]:
-    """The first values of each sorted column at which half of the weight is reached, and passed."""
-    half = np.add.reduce(weights, axis=0) / 2
-    at_half, beyond = np.zeros_like(values[0]), np.zeros_like(values[0])
-    below = unpassed = np.ones(values.shape[1], bool)
-    sofar = np.zeros_like(half)
-    for row, weight in zip(values, weights, strict=True):
-        sofar += weight
-        before, below = below, sofar < half
-        at_half += row * (before > below)
-        before, unpassed = unpassed, sofar <= half
-        beyond += row * (before > unpassed)
-    return at_half, beyond
+        return _middle(*around_half(values, moved))
 
 
 def _middle(low: Values, high: Values) -> Values:

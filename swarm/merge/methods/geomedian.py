@@ -24,8 +24,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swarm.merge.methods.base import Matrix, MixingWeights
+from swarm.merge.methods.base import Matrix
 from swarm.merge.methods.geometry import Geometry, among, median, medoids
+from swarm.merge.methods.mixing import MixingWeights
 
 TOLERANCE = 1e-6  # what is left of the pull on the result, as a share of all weight
 CYCLES = 200  # of three steps each; five are the rule

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.merge.mean import BELOW_2_64, WIRE, Buffer, Segment
+from swarm.merge.methods.sorting import around_half, network, sort_with
 from swarmlearning.narrow import to_bfloat16
 
 Array = NDArray[Any]
@@ -89,27 +90,31 @@ def _whole(values: Array) -> Array:
 
 
 class Wide:
-    """64-bit integers as float64 distances from the middle one of all contributors, and back.
+    """64-bit integers as float64 distances from the median of each column, and back.
 
-    Distances below 2**53 are exact. The middle one lies among the values of honest members as long
-    as these are the majority, so nobody else can spoil the exactness.
+    Distances below 2**53 are exact. The median lies among the values of sound members as long as
+    these are the majority, so nobody else can spoil the exactness.
     """
 
-    def __init__(self, rows: Sequence[Array]) -> None:
-        """`rows` are int64 or uint64, one for each contributor."""
+    def __init__(self, rows: Sequence[Array], weights: Array) -> None:
+        """`rows` are int64 or uint64, one for each contributor; `weights` (n, k) for the median."""
         offset = MIDDLE if rows[0].dtype.kind == "i" else 0
         self._sign = np.uint64(offset)
         ascending = np.stack([row.view(np.uint64) for row in rows]) + self._sign
-        middle = len(rows) // 2
-        self._base = np.partition(ascending, middle, axis=0)[middle]
+        ordered = ascending.copy()
+        self._base, _ = around_half(ordered, sort_with(ordered, weights, network(len(rows))))
         above = ascending >= self._base
         size = np.where(above, ascending - self._base, self._base - ascending).astype(np.float64)
         self.distances: Array = np.where(above, size, -size)
 
     def back(self, distances: Array, out: Array) -> None:
-        """Write the integers at these distances, limited to the type's range."""
-        steps = _whole(distances)
+        """Write the integers at these distances, half to even, limited to the type's range."""
+        distances = np.nan_to_num(distances)
+        steps = np.floor(distances)
         size = np.minimum(np.abs(steps), BELOW_2_64).astype(np.uint64)
         up = self._base + np.minimum(size, ~self._base)
         down = self._base - np.minimum(size, self._base)
-        np.copyto(out.view(np.uint64), np.where(steps < 0, down, up) - self._sign)
+        below = np.where(steps < 0, down, up)
+        rest = distances - steps
+        more = (rest > 0.5) | ((rest == 0.5) & (below % 2 == 1))
+        np.copyto(out.view(np.uint64), below + (more & (below < ~np.uint64(0))) - self._sign)

@@ -15,8 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from swarm.merge.methods.base import Arg, Matrix, MixingWeights
+from swarm.merge.methods.base import Arg, Matrix
 from swarm.merge.methods.geometry import among
+from swarm.merge.methods.mixing import MixingWeights
 
 MOST_WRONG = 126  # of 256 members
 

@@ -83,3 +83,21 @@ def sort_with(values: Array, weights: Array, pairs: Pairs) -> Array:
         np.minimum(values[low], values[high], out=values[low])
         values[high] = larger
     return moved
+
+
+def around_half(values: Array, weights: Array) -> tuple[Array, Array]:
+    """The first values of each sorted column at which half of its weight is reached, and passed.
+
+    0 in a column without any weight.
+    """
+    half = np.add.reduce(weights, axis=0) / 2
+    at_half, beyond = np.zeros_like(values[0]), np.zeros_like(values[0])
+    below = unpassed = np.ones(values.shape[1], bool)
+    sofar = np.zeros_like(half)
+    for row, weight in zip(values, weights, strict=True):
+        sofar += weight
+        before, below = below, sofar < half
+        at_half += row * (before > below)
+        before, unpassed = unpassed, sofar <= half
+        beyond += row * (before > unpassed)
+    return at_half, beyond

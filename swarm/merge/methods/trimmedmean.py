@@ -26,6 +26,7 @@ class TrimmedMean(PerCoordinate):
     """See the module's text. mergeArgs: `f`, wrong members to endure, default 1."""
 
     name = "trimmedmean"
+    by_weight = False
     ARGS: ClassVar[Mapping[str, Arg]] = {"f": Arg(int, 1, MOST_WRONG, 1)}
 
     @classmethod

@@ -87,6 +87,8 @@ def test_golden(case: str) -> None:
     text = json.dumps(
         {"method": name, "args": args, "weights": WEIGHTS, **found}, indent=1, ensure_ascii=False
     )
+    for one in found.values():
+        assert one["values"]["int64"] == one["values"]["int32"] == one["values"]["uint64"]
     path = FOLDER / f"{case}.json"
     if os.environ.get("SWARM_REWRITE"):
         path.write_text(text + "\n")

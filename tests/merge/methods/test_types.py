@@ -167,7 +167,7 @@ def test_nobody_can_be_mixed_when_nobody_is_finite(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["int64", "uint64"])
 @pytest.mark.parametrize("name", ["coordmedian", "trimmedmean"])
-def test_counters_of_64_bits_are_exact_whatever_one_member_says(name: str, kind: str) -> None:
+def test_counters_of_64_bits_are_exact_whatever_some_members_say(name: str, kind: str) -> None:
     low, high = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
     near = high - 1000
     for wrong in (low, high, low + 2**40):
@@ -178,6 +178,22 @@ def test_counters_of_64_bits_are_exact_whatever_one_member_says(name: str, kind:
         got = np.frombuffer(reduce(method, inputs)[0], kind)
         wanted = near + 10 if wrong < near else near + 31
         assert set(got.tolist()) == {wanted}
+
+
+@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not is_float(kind) and kind != "bool"])
+def test_integers_stay_among_the_right_members_whose_floats_a_wrong_one_copies(
+    name: str, kind: str
+) -> None:
+    """It may copy the best vector, so that no distance gives it away."""
+    layout = [Segment(0, 64, "float32"), Segment(64, 128, kind)]
+    floats = [np.full(16, value, "<f4").tobytes() for value in (0.0, 1.0, 1.5, 2.0, 9.0, 1.5)]
+    counts = [stored(kind, np.full(COUNT, value))[:64] for value in (50, 51, 52, 53, 54)]
+    extreme = stored(kind, np.full(COUNT, np.iinfo(kind).max, kind))[:64]
+    inputs = [a + b for a, b in zip(floats, [*counts, extreme], strict=True)]
+    result, _ = reduce(methods.make(name, ALL[name], layout, [2, 2, 2, 2, 2, 1]), inputs)
+    got = np.frombuffer(result[64:], kind, 8)  # without padding
+    assert got.min() >= 50 and got.max() <= 54
 
 
 def test_distances_are_those_of_the_floats() -> None:
