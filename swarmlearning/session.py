@@ -112,7 +112,7 @@ class Session:
         yield merged
 
     @contextlib.contextmanager
-    def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+    def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:
         """The merged weights, as read-only arrays over the mapped file, or widened from it.
 
         They are valid inside the `with` only, since the learner writes the next round into the same
@@ -130,9 +130,10 @@ class Session:
         with file:
             if file.layout != layout:
                 self._fail(f"the merged model does not fit this one: {_difference(layout, file)}")
-            views = file.arrays()
-            yield views
-            views.clear()
+            arrays = file.arrays()
+            yield arrays
+            if isinstance(arrays, dict):
+                arrays.clear()  # whoever holds it still does not hold the mapping
         self._round = self._offered
 
     def report(self, round_: int, loss: float, metric: float, epochs: int, total: int) -> None:

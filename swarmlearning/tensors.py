@@ -36,7 +36,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,7 @@ MAGIC = b"SWRMTNSR"
 VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
+PART = 256 << 10  # elements that are narrowed at a time
 
 MAX_HEADER = 4 << 20  # bytes of JSON
 MAX_TENSORS = 100_000
@@ -116,12 +117,27 @@ class Tensor(NamedTuple):
 
     def put(self, array: Array, data: memoryview) -> None:
         """Store `array`, of the program's type and of this shape; narrowed where it has to be."""
-        if self.of != self.dtype:
-            narrow(array, self.dtype, self.view(data))
+        for at, raw in self.stored(array):
+            data[at : at + len(raw)] = raw
+
+    def stored(self, array: Array) -> Iterator[tuple[int, memoryview]]:
+        """The bytes of `array` as they are stored, with their places in the data section.
+
+        In one part, which copies nothing as a rule, or narrowed in parts that stay in the cache; a
+        part is good until the next one.
+        """
+        if self.of == self.dtype:
+            if self.of == "bfloat16":
+                array = array.view(np.uint16)
+            whole = np.ascontiguousarray(array, DTYPES[self.dtype]).reshape(-1)
+            yield self.offset, whole.view(np.uint8).data
             return
-        if self.of == "bfloat16":
-            array = array.view(np.uint16)
-        np.copyto(self.view(data), array, casting="equiv")
+        flat = np.ravel(array)
+        room = np.empty(min(PART, flat.size), DTYPES[self.dtype])
+        for first in range(0, flat.size, PART):
+            part = flat[first : first + PART]
+            narrow(part, self.dtype, room[: part.size])
+            yield self.offset + first * room.itemsize, room[: part.size].view(np.uint8).data
 
 
 class Layout:
@@ -247,9 +263,14 @@ class TensorFile:
         """Arrays over the mapped memory, no copies; read-only when the file was opened so."""
         return {t.name: t.view(self.data) for t in self.layout.tensors}
 
-    def arrays(self) -> dict[str, Array]:
-        """As `views`, in the program's types: what is stored in a narrower one is widened."""
-        return {t.name: t.get(self.data) for t in self.layout.tensors}
+    def arrays(self) -> Mapping[str, Array]:
+        """As `views`, in the program's types: what is stored in a narrower one is widened.
+
+        Then each tensor is made when it is asked for, so that the wide model is never here whole.
+        """
+        if all(t.of == t.dtype for t in self.layout.tensors):
+            return self.views()
+        return _Arrays({t.name: t for t in self.layout.tensors}, self.data)
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
@@ -268,20 +289,14 @@ class TensorFile:
                     f"tensor {tensor.name!r} is {tag} {array.shape}, "
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
-            if tensor.of == tensor.dtype:
-                self._store(array, tensor)
-            else:
-                tensor.put(array, self.data)
+            for at, raw in tensor.stored(array):
+                self._store(raw, self._data_offset + at)
 
-    def _store(self, array: Array, tensor: Tensor) -> None:
+    def _store(self, raw: memoryview, at: int) -> None:
         """Write by a call, not through the mapping: that would count as a copy in our memory."""
-        if tensor.of == "bfloat16":
-            array = array.view(np.uint16)
-        whole = np.ascontiguousarray(array, DTYPES[tensor.dtype]).reshape(-1)
-        rest, at = whole.view(np.uint8).data, self._data_offset + tensor.offset
-        while rest:
-            count = os.pwrite(self._descriptor, rest, at)
-            rest, at = rest[count:], at + count
+        while raw:
+            count = os.pwrite(self._descriptor, raw, at)
+            raw, at = raw[count:], at + count
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""
@@ -297,6 +312,23 @@ class TensorFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Arrays(Mapping[str, Array]):
+    """Tensors of a data section by name, each made when it is asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], data: memoryview) -> None:
+        self._tensors = tensors
+        self._data = data
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name].get(self._data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
