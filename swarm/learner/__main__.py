@@ -1,7 +1,8 @@
 """`python -m swarm.learner`: the SL daemon. Configured by its environment, see `settings`.
 
-Exit status: 0 after the program's bye or a stop signal, 1 when it could not start, 3 when the
-program vanished, 4 when something is wrong that only people can repair.
+Exit status: 0 after the program's bye, or a stop signal while there was no program; 1 when it could
+not start, 3 after a stop signal in the middle of a training, 4 when something is wrong that only
+people can repair.
 """
 
 from __future__ import annotations
