@@ -218,6 +218,7 @@ class Core(Knowledge):
         if event.key != self.exchange:
             return
         self.result, self.seen = event, None
+        self.took = self.now - self.begun
         if self.record:
             self.take_record(self.record, self.height)
 
@@ -436,6 +437,7 @@ class Core(Knowledge):
         key, record = self.key, self.record
         if self.exchange != key:
             self.exchange, self.result, self.seen, self.compared = key, None, None, {}
+            self.begun = self.now
             self.clean = False
             self.out.append(
                 StartExchange(key, record["roster"], record["members"], record["checkins"])

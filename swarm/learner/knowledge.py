@@ -24,6 +24,8 @@ from swarm.merge.exchange import Key
 
 GRACE = 30.0  # seconds for absent members once minPeers have checked in
 BYSTAND = 3.0  # seconds that others' suspicions may stand before a bystander takes sides
+WORD = 10.0  # seconds that others may be silent about their result when we have ours, and then
+AGAIN = 2.0  # so many times as long as our own part of the merge has taken
 FINISHING = 2.0  # seconds that a running exchange gets when its round is decided already
 LINGER = 20.0  # seconds that a learner stays at the end for those who still need the last model
 LONGEST = 1800.0  # the same while one of them is fetching it
@@ -66,6 +68,8 @@ class Knowledge:
         self.exchange: Key | None = None
         self.result: ExchangeDone | None = None
         self.seen: ExchangeSeen | None = None
+        self.begun = 0.0  # when the exchange was started
+        self.took = 0.0  # seconds until its result was there
         self.compared: Mapping[str, str] = {}  # whom the comparison of results blames, and why
         self.fetching = ""  # digest
         self.fetch_at = 0.0
@@ -206,6 +210,7 @@ class Knowledge:
         roster, suspicions = self.record["roster"], self.record["suspicions"]
         seen = {**(self.seen.blames if self.seen else {}), **self.compared}
         own = {uid: why for uid, why in seen.items() if uid in roster and uid != self.uid}
+        own = own or self.wordless()
         if own:
             return own
         if self.uid in all_accusers(suspicions) and self.result is None:
@@ -218,6 +223,21 @@ class Knowledge:
         if self.seen_for(*pending) < BYSTAND:
             return {}
         return dict.fromkeys(side_with(others, self.uid), "accused by others, who are stuck")
+
+    def wordless(self) -> dict[str, str]:
+        """Those who say neither what they hold nor whom they miss, long after we have it all.
+
+        How long follows the speed of this merge: who has a slower line may still be at it.
+        """
+        assert self.record is not None
+        if self.result is None:
+            return {}
+        waited = self.seen_for("result", self.key)
+        if waited < WORD + AGAIN * self.took:
+            return {}
+        spoken = all_accusers(self.record["suspicions"]) | set(self.record["merged"]) | {self.uid}
+        silent = [uid for uid in self.record["roster"] if uid not in spoken]
+        return dict.fromkeys(silent, f"has not said for {waited:.0f} s what it holds")
 
     # -------------------------------------------------------------- sentences
 

@@ -233,6 +233,22 @@ def test_a_bystander_takes_sides_after_a_while() -> None:
     assert suspect.args["accused"] == [HE]
 
 
+def test_who_never_says_what_it_holds_is_suspected_by_those_who_have_long_had_it_all() -> None:
+    run = Driver()
+    run.checked_in()
+    run.merging(ME, HE)
+    assert submits(run.feed(ExchangeDone(Key("c", 0, 0), D1, []), 5.0)) == ["round.merged"]
+    run.feed(Answered(("merged", 0, 0), True, "", "", run.height))
+    run.news(merged={ME: D1})
+    assert run.feed(Tick(), 19.9) == []  # ten, and twice what the merge has taken
+    effects = run.feed(Tick(), 0.2)
+    (suspect,) = [effect for effect in effects if isinstance(effect, Submit)]
+    assert suspect.args["accused"] == [HE]
+    assert "has not said for 20 s what it holds" in suspect.args["why"]
+    # It was only slow: our word for the result counts again, with its own.
+    assert submits(run.news(merged={HE: D1}, suspicions={HE: [ME]})) == ["round.merged"]
+
+
 def test_the_next_attempt_starts_afresh() -> None:
     run = Driver()
     run.checked_in()
