@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Node:
         limits: Limits | None = None,
         *,
         law: Law | None = None,
+        clock: Callable[[], float] = time.monotonic,
         spoil: bool = False,
     ) -> Exchange:
         self.members = {member.uid: member.fingerprint for member in members}
@@ -78,6 +80,7 @@ class Node:
             self.done.put,
             law=law,
             limits=limits,
+            clock=clock,
         )
         self.server.offer(self.exchange)
         self.exchange.start()

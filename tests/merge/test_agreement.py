@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from swarm.identity import Identity, Role
+from swarm.merge import sending
 from swarm.merge.agreement import Agreement, Statement
 from swarm.merge.attempt import Attempt
 from swarm.merge.exchange import Exchange, Key, Law
@@ -19,7 +21,8 @@ from swarm.merge.sending import Sender
 from swarm.merge.wire import LIMITS, MAX_MEMBERS, Channel, Kind, WireError
 from tests import pki
 from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
-from tests.merge.test_exchange import blamed
+from tests.merge.test_exchange import BOUND, blamed
+from tests.processes import until
 
 SUBJECT = bytes(32)
 FAR = Limits(stall=60, unreachable=60)
@@ -266,6 +269,50 @@ def test_who_has_finite_values_does_not_let_itself_be_left_out(
         exchanges = begin(members)
         assert "says that our weights are not finite" in blamed(exchanges[side])["sl-1"]
     finally:
+        for node in members:
+            node.close()
+
+
+@pytest.mark.parametrize("silent", [Kind.DISTANCES, Kind.WITNESS], ids=lambda kind: kind.name)
+def test_silence_while_all_agree_is_blamed_by_all_and_nobody_else_is(
+    four: Callable[[], list[Node]], monkeypatch: pytest.MonkeyPatch, silent: Kind
+) -> None:
+    """Their clock moves on once all the others have been heard again."""
+    end, now = threading.Event(), [1000.0]
+
+    def hush(attempt: Attempt, j: int, kind: Kind, payload: bytes) -> bytes:
+        if kind is silent:
+            assert end.wait(BOUND)
+        return payload
+
+    monkeypatch.setattr(sending, "WAIT_EVERY", 0.02)
+    lie(monkeypatch, "sl-1", hush)
+    members = four()
+    try:
+        roster = [node.member() for node in members]
+        limits = Limits(stall=10, unreachable=60)
+        key = Key(CONTRACT, 0, 0)
+        exchanges = [
+            node.begin(roster, key, limits, law=GEO, clock=lambda: now[0]) for node in members
+        ]
+        honest = [exchange for i, exchange in enumerate(exchanges) if i != 1]
+        links = [
+            link for one in honest for i, link in one.attempt.links.items() if i != 1
+        ]  # among the honest
+        until(lambda: all(link.waits or link.complete for link in links), BOUND, "all wait")
+        while not all(exchange.poll() for exchange in honest):
+            now[0] += 1
+            until(
+                lambda: all(link.complete or link.since == now[0] for link in links),
+                BOUND,
+                "all are heard",
+            )
+        assert 1010 <= now[0] <= 1012
+        for exchange in honest:
+            (why,) = exchange.poll().values()
+            assert exchange.poll() == {"sl-1": why} and "no bytes for" in why
+    finally:
+        end.set()
         for node in members:
             node.close()
 
