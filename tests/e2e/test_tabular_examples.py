@@ -8,46 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_hosts import EXAMPLES, Host, TwoHosts, follow, free_ports, replace, stop_process
+from two_hosts import EXAMPLES, TwoHosts, free_ports, replace
+
+from tests.e2e.example_runs import hosts_of, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def hosts_of(example: str, directory: Path) -> list[Host]:
-    ports = iter(free_ports(6))
-    hosts = []
-    for index in (1, 2):
-        (directory / f"host-{index}").mkdir()
-        hosts.append(
-            Host(
-                index=index,
-                address="127.0.0.1",
-                directory=directory / f"host-{index}",
-                p2p_port=next(ports),
-                api_port=next(ports),
-                learner_port=next(ports),
-                example=example,
-            )
-        )
-    return hosts
-
-
-def run(swarm: TwoHosts) -> list[str]:
-    """Nodes, operators, and the example's script to its end; what the script printed."""
-    output: list[str] = []
-    script = None
-    try:
-        for host in swarm.hosts:
-            swarm.network_node(host)
-        for host in swarm.hosts:
-            swarm.operator(host)
-        script = swarm.command_interface()
-        assert follow(script, output.append) == 0, "\n".join(output)
-    finally:
-        if script is not None:
-            stop_process(script)
-        swarm.stop()
-    return output
 
 
 def results(*directories: Path) -> list[dict[str, Any]]:
@@ -55,7 +20,7 @@ def results(*directories: Path) -> list[dict[str, Any]]:
 
 
 def example(path: str) -> Any:
-    """A file of an example, imported: TensorFlow is in this process already, or will be needed."""
+    """A file of an example, imported."""
     spec = importlib.util.spec_from_file_location("example", EXAMPLES / path)
     assert spec is not None
     assert spec.loader is not None

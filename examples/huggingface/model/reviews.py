@@ -139,7 +139,7 @@ def load_reviews(path, tokenizer):
 
 
 def build_model(tokenizer):
-    """A BERT with two layers and 30 thousand numbers, untrained."""
+    """A BERT with two layers and 22 thousand numbers, untrained."""
     return BertForSequenceClassification(
         BertConfig(
             vocab_size=len(tokenizer),
