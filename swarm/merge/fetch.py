@@ -14,6 +14,7 @@ not finish, are not sent again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,9 +22,11 @@ from swarm.errors import RemoteError
 from swarm.merge.blocks import DIGEST, block_count, block_size, leaf, root, split
 from swarm.merge.dial import HANDSHAKE, Dialler, Member
 from swarm.merge.plan import CHUNK
-from swarm.merge.wire import LIMITS, PROTOCOL, Channel, Kind, WireError
+from swarm.merge.progress import SLOWEST
+from swarm.merge.wire import LIMITS, PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 STALL = 10.0  # seconds without a byte after which another holder is asked
+PATIENCE = 30.0  # seconds after which a holder that is slower than `SLOWEST` is left
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,22 @@ class Decided:
     size: int
     leaves: Sequence[bytes] = field(repr=False)
     read: Callable[[int, memoryview], None] = field(repr=False)
+
+
+class Pace:
+    """Watches that bytes come at more than `SLOWEST`: a byte now and then is no transfer."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._bytes = 0
+
+    def came(self, count: int) -> None:
+        """Account for some bytes. Raises ConnectionGone when they are too few by now."""
+        self._bytes += count
+        took = self._clock() - self._since
+        if took > PATIENCE and self._bytes < SLOWEST * took:
+            raise ConnectionGone(f"only {self._bytes} B came in {took:.0f} s")
 
 
 class NotHere(RemoteError):
@@ -63,6 +82,7 @@ def serve_fetch(channel: Channel, decided: Decided, current: Callable[[], bool])
         if not current():
             raise NotHere("the model was replaced while it was read")
         piece = buffer[: stop - start]
+        channel.sock.settimeout(max(STALL, len(piece) / SLOWEST))
         decided.read(start, piece)
         channel.send_chunk(Kind.REDUCED, first, piece)
     channel.send(Kind.END)
@@ -85,6 +105,7 @@ def fetch(
     watch(channel)
     try:
         channel.sock.settimeout(max(STALL, HANDSHAKE))
+        channel.touched = Pace().came
         return _converse(channel, hello, prepare)
     finally:
         watch(None)

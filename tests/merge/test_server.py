@@ -14,7 +14,8 @@ import pytest
 from swarm.identity import Role
 from swarm.merge import blocks
 from swarm.merge.exchange import Key
-from swarm.merge.fetch import Decided, NotHere, fetch
+from swarm.merge.fetch import Decided, NotHere, Pace, fetch
+from swarm.merge.progress import SLOWEST
 from swarm.merge.seal import agree
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 from tests import pki
@@ -79,6 +80,21 @@ def test_fetch_asks_only_for_blocks_that_are_not_here(pair: list[Node]) -> None:
     get(pair[1], pair[0], model.digest, target, have)
     assert target == data
     assert sum(read) <= 2 * block
+
+
+def test_a_holder_that_sends_a_byte_now_and_then_is_left() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for second in range(31):
+        now[0] = second
+        pace.came(10)
+    now[0] = 31.0
+    with pytest.raises(ConnectionGone, match="only 320 B came in 31 s"):
+        pace.came(10)
+    slow = Pace(lambda: now[0])
+    for _ in range(1000):
+        now[0] += 1.0
+        slow.came(SLOWEST)
 
 
 def test_fetch_of_something_else_is_refused(pair: list[Node]) -> None:
