@@ -186,7 +186,6 @@ class Core(Knowledge):
         """merged.bin holds the decided model `last`."""
         self.base = Model(last["round"], last["digest"])
         self.clean = True
-        self.fetching = ""
         self.out.append(Keep(self.contract, last["round"], last["digest"]))
         merged, roster = last["round"], len(last["roster"])
         self.out.append(Log(f"round {merged}: merged parameters from {roster} of {roster} nodes"))
@@ -303,10 +302,9 @@ class Core(Knowledge):
 
     def act_fetch(self) -> None:
         last = self.last
-        assert last is not None
-        assert self.record is not None
-        if self.finishing() or self.fetching == last["digest"] or self.now < self.fetch_at:
+        if last is None or self.fetching or self.finishing() or self.now < self.fetch_at:
             return
+        assert self.record is not None
         looked = self.looked_for == last["digest"]
         holders = self.holders() if looked or not self.program_has_it() else []
         if looked and not holders:

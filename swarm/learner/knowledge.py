@@ -134,10 +134,13 @@ class Knowledge:
     def needs_model(self) -> bool:
         """The program waits, and may go on only with a model that we do not hold.
 
-        At the end, when those who have it are gone, it gets the newest that we have.
+        At the end, when those who have it are gone, it gets the newest that we have. A fetch that
+        has begun writes into merged.bin, so nothing else does before it has ended.
         """
-        if not self.behind() or (self.pending is None and self.said_opened):
+        if self.pending is None and self.said_opened:
             return False
+        if self.fetching or not self.behind():
+            return bool(self.fetching)
         if self.over():
             return self.seen_for("over without model") < 3 * LINGER
         return not (self.program_has_it() and self.looked_for == self.wanted)
@@ -253,7 +256,8 @@ class Knowledge:
 
     def say_fetching(self) -> str:
         last = self.last
-        assert last is not None
+        if last is None:
+            return "waiting for the end of a fetch from before the contract's reset"
         holders = ", ".join(self.name(uid) for uid in last["holders"] if uid != self.uid)
         problem = f" ({self.fetch_why})" if self.fetch_why else ""
         source = f"from {holders}" if holders else "but nobody else holds it"

@@ -202,3 +202,22 @@ def test_every_phase_says_what_it_waits_for() -> None:
     assert run.core.waiting == expected
     assert isinstance(run.core.step(Enrolled(run.record, 1), 1.0), list)  # one too many is nothing
     assert run.core.waiting == expected
+
+
+def test_one_fetch_at_a_time_writes_into_the_file() -> None:
+    run = restarted(-1)
+    assert fetches(run.enrolled()) == [[SHE]]
+    last = {**run.record["last"], "round": 1, "digest": D2}
+    assert run.news(last=last, round=2) == []
+    # The first one comes to its end with a model that is not the last one any more.
+    assert fetches(run.feed(Fetched(D1))) == [[SHE]]
+    assert [m["round"] for m in told(run.feed(Fetched(D2)))] == [2]
+
+
+def test_nothing_is_given_out_from_a_file_that_a_fetch_writes_into() -> None:
+    run = after_a_round()
+    run.feed(Synced(2, 10_000, 5, True, 0))
+    last = {**run.record["last"], "round": 1, "digest": D2, "roster": [SHE, HE], "holders": [SHE]}
+    assert fetches(run.news(last=last, round=2, status="FINISHED", over=True)) == [[SHE]]
+    assert run.feed(Tick(), 3 * LINGER + 1) == []
+    assert kinds(run.feed(FetchFailed(D2, "sl-2: no route")))[:1] == [Restore]

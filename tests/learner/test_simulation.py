@@ -30,7 +30,7 @@ class Program:
         self.opening = m.Opened(CONTRACT, rules(min_peers), mode)
         self.alive = True
         self.done = False
-        self.late = False
+        self.late = self.was_opened = False
         self.born = self.sim.now
         self.sl: Sl | None = None
         self.inbox = Jobs(self.sim, lambda: self.alive)
@@ -64,7 +64,7 @@ class Program:
     def lost_link(self) -> None:
         if self.alive and self.sl is not None and not self.sl.alive:
             self.sl = None
-            if self.call is not None or self.seq == 0:
+            if self.call is not None or not self.was_opened:
                 self.connect()
 
     def crash(self) -> None:
@@ -97,6 +97,7 @@ class Program:
         if self.call is not None:
             self.say(self.call)
             return
+        self.was_opened = True
         if message["hasModel"]:
             self.load(message["round"] - 1)
         self.train()
