@@ -15,27 +15,27 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent / "model"))
 
 import fraud_detection as program
-import tensorflow as tf
 
 EPOCHS = 8
+
+
+def alone(directory: Path) -> dict[str, np.ndarray]:
+    """The weights that a bank reaches with its own payments."""
+    x, y = program.load(directory / "train.csv")
+    weights = program.untrained()
+    for _ in range(EPOCHS):
+        for batch in program.batches(x, y):
+            weights = program.step(weights, *batch)
+    return weights
 
 
 def compare(directories: list[Path]) -> dict[str, float]:
     """Accuracy on the union of the test sets: of each bank alone, and of the swarm's model."""
     tests = [program.load(directory / "test.csv") for directory in directories]
-    x, y = (np.concatenate(parts) for parts in zip(*tests, strict=True))
-
-    def accuracy(model: tf.keras.Model) -> float:
-        return float(model.evaluate(x, y, batch_size=512, verbose=0)[1])
-
-    found = {}
-    for directory in directories:
-        model = program.build_model()
-        program.train(model, *program.load(directory / "train.csv"), EPOCHS)
-        found[f"{directory.name} alone"] = accuracy(model)
-    swarm = directories[0] / "model.keras"
-    if swarm.is_file():
-        found["swarm"] = accuracy(tf.keras.models.load_model(swarm))
+    union = tuple(np.concatenate(parts) for parts in zip(*tests, strict=True))
+    found = {f"{one.name} alone": program.accuracy(alone(one), union) for one in directories}
+    with np.load(directories[0] / "model.npz") as swarm:
+        found["swarm"] = program.accuracy(swarm, union)
     return found
 
 
