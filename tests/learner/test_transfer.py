@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from swarm.learner.vectors import KEPT
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER, narrow, widen
+from swarmlearning.numpy import SwarmCallback, SwarmError
 from swarmlearning.tensors import DTYPES, Layout
 from tests.learner.conftest import Swarm
 from tests.learner.program import Host
@@ -218,3 +219,31 @@ def test_a_robust_method_leaves_out_what_is_not_finite_and_says_so(
     assert np.all((got >= np.min(others, axis=0) - slack) & (got <= np.max(others, axis=0) + slack))
     said = [text for text in hosts[0].program.heard if "'precise'" in text]
     assert said and f"{method} leaves out what is not finite" in said[0]
+
+
+@pytest.fixture
+def linked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> Swarm:
+    """A swarm of one learner, which a callback finds."""
+    host = swarm.start(1)
+    host.program.close()
+    monkeypatch.setenv("SWARM_LINK", str(host.program.folder))
+    monkeypatch.delenv("SWARM_LOOPBACK", raising=False)
+    return swarm
+
+
+def test_a_callback_gets_the_narrow_model_in_its_own_types(linked: Swarm) -> None:
+    before = {name: array + 0 for name, array in model(1).items() if array.dtype.kind != "b"}
+    callback = SwarmCallback(1, 1, transferDtype="bfloat16")
+    after = callback.on_train_begin(before)
+    for name, array in before.items():
+        assert (after[name].dtype, after[name].shape) == (array.dtype, array.shape)
+        kind = "bfloat16" if array.dtype.kind == "f" else array.dtype.name
+        np.testing.assert_array_equal(after[name], sent(array, kind))
+    assert linked.ledger.contract()["rules"]["merge_args"] == {"transferDtype": "bfloat16"}
+    assert same(dict(callback.on_train_end(after)), dict(after))
+
+
+def test_a_callback_raises_what_names_the_tensor(linked: Swarm) -> None:
+    callback = SwarmCallback(1, 1)
+    with pytest.raises(SwarmError, match="SW6014: tensor 'scale' of this node: NaN or infinity"):
+        callback.on_train_begin({**model(1), "scale": np.float32(np.nan).reshape(())})
