@@ -38,6 +38,7 @@ from swarm.merge.progress import Limits
 from swarm.merge.wire import Channel, ConnectionGone, Kind
 
 FAULT, ROUND, STALL, NAMESPACE = "FAULT", "FAULT_ROUND", "FAULT_STALL", "FAULT_NAMESPACE"
+VICTIM = "FAULT_VICTIM"  # a port
 MOMENT, GO_ON = "fault", "go-on"  # files in the learner's folder
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
@@ -72,11 +73,6 @@ def pause(seconds: float) -> None:
     with attempt.changed:
         if attempt.changed.wait_for(lambda: attempt.aborted, seconds):
             raise ConnectionGone("the exchange ended")
-
-
-def port_of(channel: Channel) -> int:
-    """Port of the learner at the other end."""
-    return int(channel.sock.getpeername()[1])
 
 
 class Watched(Exchange):
@@ -153,11 +149,19 @@ def late_with_its_word() -> None:
     ApiClient.submit = submit  # type: ignore[method-assign]
 
 
-def spoiled_contribution() -> None:
+Victims = Callable[[Channel], bool]
+
+
+def the_victim(channel: Channel) -> bool:
+    """The other end is the learner that the environment names by its port."""
+    return int(channel.sock.getpeername()[1]) == int(os.environ[VICTIM])
+
+
+def spoiled_contribution(victims: Victims = lambda channel: True) -> None:
     """One byte of a block is not what its digest says."""
 
     def act(channel: Channel, index: int, data: memoryview, real: Send) -> None:
-        if index == 1:
+        if index == 1 and victims(channel):
             happened()
             data = memoryview(bytes([data[0] ^ 1]) + bytes(data[1:]))
         real(channel, Kind.CONTRIB, index, data)
@@ -165,23 +169,17 @@ def spoiled_contribution() -> None:
     instead_of_sending(Kind.CONTRIB, act)
 
 
-def two_faces(victims: Callable[[Channel], bool] = lambda channel: True) -> None:
+def two_faces(victims: Victims = lambda channel: True) -> None:
     """Its shard is another one for each of its victims."""
 
     def act(channel: Channel, index: int, data: memoryview, real: Send) -> None:
         if victims(channel):
             happened()
-            face = port_of(channel) % 251 + 1
+            face = int(channel.sock.getpeername()[1]) % 251 + 1
             data = memoryview(bytes([data[0] ^ face]) + bytes(data[1:]))
         real(channel, Kind.REDUCED, index, data)
 
     instead_of_sending(Kind.REDUCED, act)
-
-
-def a_face_for_one() -> None:
-    """One member gets another shard, the others the one that it keeps."""
-    victim = int(os.environ["FAULT_VICTIM"])
-    two_faces(lambda channel: port_of(channel) == victim)
 
 
 def repeated_chunks() -> None:
@@ -265,8 +263,9 @@ FAULTS: Mapping[str, Callable[[], None]] = {
     "stopped-sending": partial(in_the_middle_of_sending, signal.SIGSTOP),
     "late-word": late_with_its_word,
     "spoiled": spoiled_contribution,
+    "spoiled-for-one": partial(spoiled_contribution, the_victim),
     "two-faces": two_faces,
-    "a-face-for-one": a_face_for_one,
+    "a-face-for-one": partial(two_faces, the_victim),
     "repeated": repeated_chunks,
     "stale": stale_frames,
     "random-frames": random_frames,

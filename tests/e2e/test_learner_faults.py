@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from sentinel.lost import CLOSED
+from swarm.learner.knowledge import BYSTAND
 from tests.e2e import faulty_learner as faulty
 from tests.e2e.learner_network import Learners, Trial, go_on, moment, stopped, weights
 from tests.learner.processes import Sl
@@ -143,12 +144,23 @@ def test_it_hands_different_shards_to_all(network: Learners) -> None:
     run.survive(run.sls[2], moment(run.sls[2]), PROOF, "differ in the shard of sl-2")
 
 
+def with_a_victim(network: Learners, fault: str) -> Trial:
+    """The third one has a fault that only the first one can see."""
+    sls = [network.learner(k, **{faulty.STALL: str(STALL)}) for k in range(2)]
+    env = {faulty.ROUND: "1", faulty.FAULT: fault, faulty.VICTIM: str(sls[0].port)}
+    return Trial(network, [*sls, network.learner(2, **env)])
+
+
+def test_it_spoils_what_it_sends_to_one(network: Learners) -> None:
+    """The other one has no proof of its own, and takes the side of the one that is stuck."""
+    run = with_a_victim(network, "spoiled-for-one")
+    run.begin(*run.sls)
+    run.survive(run.sls[2], moment(run.sls[2]), BYSTAND, "does not fit its digest")
+
+
 def test_it_hands_another_shard_to_one(network: Learners) -> None:
     """It agrees with the other one, so the round is decided, and the one fetches that model."""
-    sls = [network.learner(k, **{faulty.STALL: str(STALL)}) for k in range(2)]
-    victim = str(sls[0].port)
-    env = {faulty.ROUND: "1", faulty.FAULT: "a-face-for-one", "FAULT_VICTIM": victim}
-    run = Trial(network, [*sls, network.learner(2, **env)])
+    run = with_a_victim(network, "a-face-for-one")
     run.begin(*run.sls)
     end = run.end(run.sls)
     assert end - moment(run.sls[2]) <= 2.0 * run.slowness
