@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from swarm.learner.vectors import KEPT
+from swarm.learner.vectors import KEPT, Vectors
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER, narrow, widen
 from swarmlearning.numpy import SwarmCallback, SwarmError
@@ -42,7 +44,7 @@ def open_all(hosts: list[Host], transfer: str, min_peers: int = 0) -> None:
         host.program.receive("opened")
 
 
-def same(left: Arrays, right: Arrays) -> bool:
+def same(left: Mapping[str, NDArray[Any]], right: Mapping[str, NDArray[Any]]) -> bool:
     return all(
         (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
         for a, b in zip(left.values(), right.values(), strict=True)
@@ -51,7 +53,7 @@ def same(left: Arrays, right: Arrays) -> bool:
 
 def sent(array: NDArray[Any], kind: str) -> NDArray[Any]:
     """What the others get of a float array."""
-    if DTYPES[kind].itemsize >= array.itemsize:
+    if array.dtype.kind != "f" or DTYPES[kind].itemsize >= array.itemsize:
         return array
     out = np.empty(array.shape, DTYPES[kind])
     narrow(array, kind, out)
@@ -221,6 +223,27 @@ def test_a_robust_method_leaves_out_what_is_not_finite_and_says_so(
     assert said and f"{method} leaves out what is not finite" in said[0]
 
 
+def test_a_restarted_learner_finds_the_narrow_model(tmp_path: Path) -> None:
+    """It goes on from its predecessor's file, and programs read the same from it."""
+    arrays = model(3)
+    with tensors.create(tmp_path / link.TRAINED, Layout.of(arrays, "float16")) as file:
+        file.write(arrays)
+    before, after = Vectors(tmp_path), Vectors(tmp_path)
+    ready = before.prepare(False, "float16")
+    buffers = before.buffers()
+    buffers.output[:] = buffers.contribution
+    before.keep("contract", 0, ready.root.hex(), buffers.leaves)
+    buffers.contribution.release()
+    buffers.output.release()
+    before.close()
+    (tmp_path / link.MERGED).write_bytes(b"half a round")
+    assert after.left_behind(ready.root.hex()) == (KEPT, buffers.leaves)
+    with tensors.open(tmp_path / link.MERGED) as file:
+        assert file.layout == Layout.of(arrays, "float16")
+        assert same(file.arrays(), {name: sent(a, "float16") for name, a in arrays.items()})
+    after.close()
+
+
 @pytest.fixture
 def linked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> Swarm:
     """A swarm of one learner, which a callback finds."""
@@ -237,8 +260,7 @@ def test_a_callback_gets_the_narrow_model_in_its_own_types(linked: Swarm) -> Non
     after = callback.on_train_begin(before)
     for name, array in before.items():
         assert (after[name].dtype, after[name].shape) == (array.dtype, array.shape)
-        kind = "bfloat16" if array.dtype.kind == "f" else array.dtype.name
-        np.testing.assert_array_equal(after[name], sent(array, kind))
+        np.testing.assert_array_equal(after[name], sent(array, "bfloat16"))
     assert linked.ledger.contract()["rules"]["merge_args"] == {"transferDtype": "bfloat16"}
     assert same(dict(callback.on_train_end(after)), dict(after))
 
