@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,21 +70,3 @@ def test_banks_are_unequal(tmp_path: Path) -> None:
     again = tmp_path / "again"
     data.write(again, 1)
     assert (again / "test.csv").read_bytes() == (tmp_path / "1" / "test.csv").read_bytes()
-
-
-def test_a_host_alone_learns_half_of_the_digits(tmp_path: Path) -> None:
-    """By the README's command: the program runs without a swarm, too."""
-    readme = (EXAMPLES / "sklearn" / "README.md").read_text()
-    (command,) = re.findall(r"^SWARM_LOOPBACK=True python (\S+)$", readme, re.MULTILINE)
-    (tmp_path / "model").symlink_to(EXAMPLES / "sklearn" / "model")
-    user = tmp_path / "user1"
-    user.mkdir()
-    np.savez(user / "digits.npz", **module(EXAMPLES / "sklearn" / "data.py").part(0, 2))
-    subprocess.run(
-        [sys.executable, command],
-        cwd=user,
-        env={**os.environ, "SWARM_LOOPBACK": "True", "MAX_EPOCHS": "4"},
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    assert 0.4 < json.loads((user / "result.json").read_text())["accuracy"] <= 0.51
