@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
+import numpy as np
+
 from swarmlearning.errors import SwarmError
 
 DEFAULT_CONTRACT = "defaultbb.cqdb.sml.hpe"
@@ -236,7 +238,7 @@ def _merge_args(method: str, options: Mapping[str, Any]) -> dict[str, int | str]
         args[name] = _merge_arg(name, value, known[name] if known is not None else None)
     transfer = options.get("transferDtype")
     if transfer is not None:
-        if transfer not in TRANSFER_TYPES:
+        if not isinstance(transfer, str) or transfer not in TRANSFER_TYPES:
             raise SwarmError(
                 f"Invalid value transferDtype: {transfer}. Allowed values: {list(TRANSFER_TYPES)}"
             )
@@ -248,9 +250,7 @@ def _merge_arg(name: str, value: object, kind: tuple[bool, int] | None) -> int |
     if kind is None and isinstance(value, (bool, str)) and len(str(value)) <= MAX_TEXT_ARG:
         return value
     whole, least = kind or (False, None)
-    number: object = value
-    if hasattr(value, "item"):  # a numpy scalar
-        number = value.item()
+    number: object = value.item() if isinstance(value, np.generic) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise SwarmError(f"mergeArgs: {name} has to be a number, not {value!r}")
     if not math.isfinite(number) or (whole and number != int(number)):
@@ -258,6 +258,8 @@ def _merge_arg(name: str, value: object, kind: tuple[bool, int] | None) -> int |
     if least is not None and (number < least or (not whole and number == least)):
         bound = f"at least {least}" if whole else f"above {least}"
         raise SwarmError(f"mergeArgs: {name} has to be {bound}, not {value!r}")
+    if isinstance(number, int) and abs(number) >= 1 << 62:
+        raise SwarmError(f"mergeArgs: {name} is too large")
     # A number with a fraction travels as text, since no float may take part in a decision.
     return int(number) if number == int(number) and abs(number) < 1 << 62 else repr(number)
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm.merge.methods import BUILT_IN
 from swarmlearning import SwarmError
 from swarmlearning.settings import (
+    KNOWN,
     MERGE_ARGS,
     CheckinModel,
     HFMode,
@@ -187,6 +190,29 @@ def test_complaints(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(SwarmError) as caught:
         read(**arguments)
     assert str(caught.value).startswith(text)
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=70), st.binary(),
+    st.just(np.arange(3)), st.just(np.float32(0.5)), st.just(np.array(2)), st.just(object()),
+    st.lists(st.integers(), max_size=3), st.sampled_from(["krum", "mine@1", "centeredclip"]),
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(KNOWN)), JUNK | st.dictionaries(st.text(), JUNK)),
+    st.dictionaries(st.sampled_from(["f", "m", "tau", "iterations", "x"]), JUNK, max_size=3),
+    JUNK,
+)
+def test_nothing_but_a_swarm_error_comes_of_junk(
+    options: dict[str, Any], args: dict[str, Any], first: Any
+) -> None:
+    for junk in (options, {**options, "mergeArgs": args}):
+        try:
+            settings = read(first, 2, "c", **junk)
+        except SwarmError:
+            continue
+        assert all(type(value) in (int, str, bool) for value in settings.merge_args.values())
 
 
 def test_unknown_parameters_are_kept_for_the_log() -> None:
