@@ -239,9 +239,10 @@ class Core(Knowledge):
 
     def note_blames(self, last: Mapping[str, Any], blames: Mapping[str, str]) -> None:
         """Say who had sent us something else than what was decided; it decides nothing."""
-        why = "; ".join(f"{self.name(uid)} {text}" for uid, text in blames.items())
+        named = "; ".join(f"{self.name(uid)} {text}" for uid, text in blames.items())
+        why = named if len(blames) > 1 else next(iter(blames.values()))
         place = {"round": last["round"], "attempt": last["attempt"]}
-        self.out.append(Log(f"round {last['round']}: {why}", warning=True))
+        self.out.append(Log(f"round {last['round']}: {named}", warning=True))
         tag = ("late suspicion", last["round"])
         self.submit(tag, "round.suspect", accused=sorted(blames), why=why[:500], **place)
 
@@ -443,10 +444,11 @@ class Core(Knowledge):
             return
         accused = self.accused()
         if accused:
-            why = "; ".join(f"{self.name(uid)}: {text}" for uid, text in accused.items())
+            named = "; ".join(f"{self.name(uid)}: {text}" for uid, text in accused.items())
+            why = named if len(accused) > 1 else next(iter(accused.values()))
             tag = ("suspect", *key[1:], *sorted(accused))
             if tag not in self.tags:
-                self.out.append(Log(f"round {key.round}: suspecting {why}", warning=True))
+                self.out.append(Log(f"round {key.round}: suspecting {named}", warning=True))
             if sorted(accused) != accused_by(record["suspicions"], self.uid):
                 place = {"round": key.round, "attempt": key.attempt}
                 self.submit(tag, "round.suspect", accused=sorted(accused), why=why[:500], **place)

@@ -163,5 +163,5 @@ def test_one_that_tells_different_distances_is_put_out_and_named(
         host.program.send_sync(model(number))
     assert len(results([host for host in hosts if host is not liar])) == 1
     whys = [args["why"] for op, args, ok, _ in swarm.ledger.log if op == "round.suspect" and ok]
-    assert any("sl-1" in why and "different distances" in why for why in whys)
+    assert any("different distances" in why for why in whys)
     assert liar.uid not in swarm.ledger.contract()["last"]["roster"]
