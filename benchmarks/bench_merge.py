@@ -1,18 +1,22 @@
 """How long a merge takes, against the limit that TLS and numpy set: one JSON line each.
 
-    what = "exchange"  the real exchange in as many processes, hashing included, without a ledger
+    what = "round"     a whole round as a program's callback sees it: weights out of the framework,
+                       real learners, real network node, merged weights back in (see `trainings`)
+    what = "exchange"  the exchange alone in as many processes, with its hashing, without a ledger
     what = "methods"   the exchange by the mean and by others, one after the other in the same run,
                        with 4 learners
-    what = "round"     real learners and a real network node: from the programs' sync to the last
-                       program's answer
 
-`limit_seconds` is a plain reduce-scatter and all-gather over TLS 1.3 connections, certificates on
-both sides, between as many processes: no hashes, no membership, no failure handling. It is measured
-in the same run, as differences between runs are larger than those looked for. `bytes_per_learner`
-is what a learner sends; the optimum is 2·M·(n-1)/n. `peak_rss_mb` is the largest of all processes.
-Seconds are medians. Vectors lie in shared memory where there is room.
+`limit_…` is the plain algorithm (see `limit`) in the same run, half of its rounds before and half
+after: differences between runs are larger than those looked for. Seconds are medians; CPU seconds
+are sums over all processes, of one round. Where all processes share few cores, as here, work of one
+delays the others, and the CPU seconds say what the rest of the machine did to the seconds.
 
-    python benchmarks/bench_merge.py [--sizes 1.6 100 500] [--n 2 4 8] [--rounds 5] [--what …]
+`bytes_per_learner` is what one sends on average, `bytes_optimum` is 2·M·(n-1)/n. `learner_mb` is
+the largest resident memory of a learner, and `program_extra` by how many models that of a program
+grew while it merged. The files lie on disk where its cache takes them, else in shared memory, which
+is slower for files.
+
+    python benchmarks/bench_merge.py [--sizes 1.6 100 500] [--n 2 4 8] [--rounds 6] [--what …]
 """
 
 from __future__ import annotations
@@ -23,7 +27,6 @@ import json
 import multiprocessing as mp
 import shutil
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -33,107 +36,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import trainings
+from benchmarks.limit import Limit
+from benchmarks.trainings import peak_rss
 from swarm.identity import Identity
 from swarm.learner import reading
 from swarm.merge import blocks
-from swarm.merge.dial import Dialler, Member, prepare_accepted
+from swarm.merge.dial import Dialler, Member
 from swarm.merge.exchange import Buffers, Exchange, Key, Law, Window
 from swarm.merge.mean import Segment
 from swarm.merge.server import Server
 from swarmlearning import tensors
 from swarmlearning.tensors import Layout
 from tests import pki
-from tests.learner.processes import Network
 
-PIECE = 32 << 10  # elements at a time in the limit's mean: stays in cache
 WARM_UP = 1  # rounds that are not counted
-WHAT = ["exchange", "methods", "round"]
+WHAT = ["round", "exchange", "methods"]
+LARGE = 200e6  # bytes of a model of which half as many rounds are measured
+ON_DISK = 3 << 30  # bytes of files that the disk's cache takes without writing them out at once
 METHODS = ("mean", "coordmedian", "geomedian")
 METHODS_AT = 4  # learners
-
-
-# ------------------------------------------------------------------------------------- the limit
-
-
-class Limit:
-    """One process of the plain algorithm: all connections open before the clock starts."""
-
-    def __init__(self, identity: Identity, index: int, vector: np.ndarray[Any, Any]) -> None:
-        self.identity, self.index, self.vector = identity, index, vector
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self.listener.getsockname()[1]
-
-    def connect(self, ports: list[int]) -> None:
-        count = len(ports)
-        self.edges = [i * len(self.vector) // count for i in range(count + 1)]
-        self.incoming: dict[int, Any] = {}
-        self.outgoing: dict[int, Any] = {}
-        context = self.identity.server_context()
-
-        def accept() -> None:
-            for _ in range(count - 1):
-                sock, _ = self.listener.accept()
-                secure = prepare_accepted(sock, context)
-                secure.do_handshake()
-                secure.settimeout(None)
-                self.incoming[secure.recv(1)[0]] = secure
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        client = self.identity.client_context()
-        for other in range(count):
-            if other != self.index:
-                plain = socket.create_connection(("127.0.0.1", ports[other]))
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.outgoing[other] = client.wrap_socket(plain)
-                self.outgoing[other].sendall(bytes([self.index]))
-        thread.join()
-        mine = self.edges[self.index + 1] - self.edges[self.index]
-        self.received = {i: np.empty(mine, np.float32) for i in self.incoming}
-
-    def round(self) -> None:
-        count = len(self.edges) - 1
-        mine = self.part(self.index)
-        self.everywhere(
-            [lambda i=i: fill(self.incoming[i], self.received[i]) for i in self.incoming]
-            + [lambda j=j: self.outgoing[j].sendall(view(self.part(j))) for j in self.outgoing]
-        )
-        for at in range(0, len(mine), PIECE):
-            piece = mine[at : at + PIECE]
-            for other in self.received.values():
-                np.add(piece, other[at : at + PIECE], out=piece)
-            np.multiply(piece, np.float32(1 / count), out=piece)
-        self.everywhere(
-            [lambda i=i: fill(self.incoming[i], self.part(i)) for i in self.incoming]
-            + [lambda j=j: self.outgoing[j].sendall(view(mine)) for j in self.outgoing]
-        )
-
-    def part(self, index: int) -> np.ndarray[Any, Any]:
-        return self.vector[self.edges[index] : self.edges[index + 1]]
-
-    def everywhere(self, jobs: list[Callable[[], None]]) -> None:
-        threads = [threading.Thread(target=job) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-
-def view(array: np.ndarray[Any, Any]) -> memoryview:
-    return memoryview(array).cast("B")
-
-
-def fill(sock: Any, array: np.ndarray[Any, Any]) -> None:
-    target = view(array)
-    at = 0
-    while at < len(target):
-        at += sock.recv_into(target[at:])
 
 
 def limit_process(job: Job, index: int, pipe: Any) -> None:
@@ -258,41 +186,37 @@ def vector(job: Job, index: int) -> np.ndarray[Any, Any]:
 def measure(
     job: Job, pipe: Any, once: Callable[[int], int], settle: Callable[[], int] | None = None
 ) -> None:
-    """Run the rounds in step with the other processes; send start, end, bytes and peak memory."""
+    """Run the rounds in step with the others; send start, end, bytes, CPU, and peak memory."""
     gc.collect()
     for number in range(job.rounds + WARM_UP):
         job.barrier.wait()
-        start = time.monotonic()
+        start, cpu = time.monotonic(), time.process_time()
         sent = once(number)
-        end = time.monotonic()
+        end, cpu = time.monotonic(), time.process_time() - cpu
         job.barrier.wait()
         if settle:
             sent = settle()
             job.barrier.wait()
         if number >= WARM_UP:
-            pipe.send((start, end, sent))
+            pipe.send((start, end, sent, cpu))
     pipe.send(peak_rss("self"))
 
 
-def peak_rss(pid: str) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+class Measured(NamedTuple):
+    """Rounds of `job.count` processes: seconds and CPU seconds of each."""
+
+    seconds: list[float]
+    cpu: list[float]
+    sent: int  # bytes, on average
+    peak: int  # bytes, the largest
+
+    def __add__(self, other: Any) -> Measured:
+        most = (max(self.sent, other.sent), max(self.peak, other.peak))
+        return Measured(self.seconds + other.seconds, self.cpu + other.cpu, *most)
 
 
-def run(job: Job, target: Callable[[Job, int, Any], None]) -> dict[str, float]:
-    """As `run_all`, with the median of all rounds' seconds."""
-    seconds, found = run_all(job, target)
-    return {"seconds": statistics.median(seconds), **found}
-
-
-def run_all(
-    job: Job, target: Callable[[Job, int, Any], None]
-) -> tuple[list[float], dict[str, float]]:
-    """Run `target` in `job.count` processes; they get all that each of them sends first.
-
-    Returns the seconds of each round, and what else was measured.
-    """
+def run(job: Job, target: Callable[[Job, int, Any], None]) -> Measured:
+    """Run `target` in `job.count` processes; they get all that each of them sends first."""
     fork = mp.get_context("fork")
     pipes, processes = [], []
     for index in range(job.count):
@@ -304,47 +228,16 @@ def run_all(
     addresses = [pipe.recv() for pipe in pipes]
     for pipe in pipes:
         pipe.send(addresses)
-    seconds, sent = [], 0
+    seconds, cpu, sent = [], [], 0
     for _ in range(job.rounds):
         marks = [pipe.recv() for pipe in pipes]
-        seconds.append(max(end for _, end, _ in marks) - min(start for start, _, _ in marks))
-        sent = max(count for _, _, count in marks)
+        seconds.append(max(mark[1] for mark in marks) - min(mark[0] for mark in marks))
+        sent = sum(mark[2] for mark in marks) // len(marks)
+        cpu.append(sum(mark[3] for mark in marks))
     peak = max(pipe.recv() for pipe in pipes)
     for process in processes:
         process.join()
-    return seconds, {"bytes": sent, "peak": peak}
-
-
-# -------------------------------------------------------------------------------------- a round
-
-
-def run_round(folder: Path, size: int, count: int, rounds: int) -> dict[str, float]:
-    """Real learners with a network node; this process plays all their programs."""
-    network = Network(folder)
-    try:
-        learners = [network.learner(number) for number in range(count)]
-        for learner in learners:
-            learner.program.send_open(min_peers=count)
-        for number, learner in enumerate(learners):
-            learner.program.receive("opened")
-            values = np.random.default_rng(number).random(size // 4, dtype=np.float32)
-            learner.program.write({"weights": values})
-        seconds = []
-        for number in range(rounds + WARM_UP):
-            start = time.monotonic()
-            for learner in learners:
-                program = learner.program
-                program.seq += 1
-                message = {"type": "sync", "weightage": 1, "samples": 1, "epochs": 1}
-                program.connection.send({**message, "seq": program.seq})
-            for learner in learners:
-                learner.program.receive("merged")
-            if number >= WARM_UP:
-                seconds.append(time.monotonic() - start)
-        peak = max(learner.memory() for learner in learners)
-        return {"seconds": statistics.median(seconds), "peak": peak}
-    finally:
-        network.close()
+    return Measured(seconds, cpu, sent, peak)
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -352,39 +245,62 @@ def run_round(folder: Path, size: int, count: int, rounds: int) -> dict[str, flo
 
 @contextmanager
 def workspace(needed: int) -> Iterator[Path]:
-    """A directory in shared memory if `needed` bytes fit well, else on disk."""
+    """A directory for `needed` bytes of files: on disk when they are few, else in shared memory."""
     memory = Path("/dev/shm")
-    room = shutil.disk_usage(memory).free if memory.is_dir() else 0
+    room = shutil.disk_usage(memory).free if memory.is_dir() and needed > ON_DISK else 0
     with tempfile.TemporaryDirectory(dir=memory if room > 1.5 * needed else None) as path:
         yield Path(path)
 
 
 def compare(size: int, count: int, rounds: int, what: list[str]) -> None:
     """Measure one size and number of learners, and print the lines."""
+    median = statistics.median
     with workspace(3 * size * count) as folder:
-        job = Job(folder, size, count, rounds)
+        job = Job(folder, size, count, -(-rounds // 2))
         limit = run(job, limit_process)
-        found: dict[str, dict[str, float]] = {}
-        if "exchange" in what:
-            found["exchange"] = run(job, exchange_process)
-            for path in folder.glob("*-[0-9]*"):
-                path.unlink()
+        lines: list[dict[str, Any]] = []
         if "round" in what:
             (folder / "net").mkdir()
-            found["round"] = run_round(folder / "net", size, count, rounds)
-        sent = found.get("exchange", limit)["bytes"]
-        for name, result in found.items():
-            line = {
-                "what": name,
-                "n": count,
-                "model_mb": size / 1e6,
-                "seconds": round(result["seconds"], 4),
-                "limit_seconds": round(limit["seconds"], 4),
-                "ratio_to_limit": round(result["seconds"] / limit["seconds"], 2),
-                "bytes_per_learner": int(sent),
-                "peak_rss_mb": round(result["peak"] / 1e6, 1),
-            }
-            print(json.dumps(line), flush=True)
+            found = trainings.run(folder / "net", size, count, rounds)
+            shutil.rmtree(folder / "net")
+            lines.append(
+                {
+                    "what": "round",
+                    "seconds": median(found.seconds),
+                    "cpu_seconds": found.cpu,
+                    "learner_mb": found.peak / 1e6,
+                    "program_extra": found.grown / size,
+                }
+            )
+        if "exchange" in what:
+            alone = run(job, exchange_process)
+            lines.append(
+                {
+                    "what": "exchange",
+                    "seconds": median(alone.seconds),
+                    "cpu_seconds": median(alone.cpu),
+                    "bytes_per_learner": alone.sent,
+                    "bytes_optimum": 2 * size * (count - 1) // count,
+                }
+            )
+        limit += run(job, limit_process)
+    own = {"limit_seconds": median(limit.seconds), "limit_cpu_seconds": median(limit.cpu)}
+    for line in lines:
+        show(line.pop("what"), count, size, **line, **own, **ratios(line, own))
+
+
+def ratios(line: dict[str, Any], limit: dict[str, float]) -> dict[str, float]:
+    """How a measurement compares with the limit."""
+    return {
+        "ratio_to_limit": line["seconds"] / limit["limit_seconds"],
+        "cpu_ratio": line["cpu_seconds"] / limit["limit_cpu_seconds"],
+    }
+
+
+def show(what: str, count: int, size: int, **values: Any) -> None:
+    """Print one line."""
+    short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in values.items()}
+    print(json.dumps({"what": what, "n": count, "model_mb": size / 1e6, **short}), flush=True)
 
 
 def compare_methods(size: int, count: int, rounds: int) -> None:
@@ -392,29 +308,30 @@ def compare_methods(size: int, count: int, rounds: int) -> None:
     with workspace(3 * size * count) as folder:
         job = Job(folder, size, count, rounds * len(METHODS))
         job.methods = list(METHODS)
-        seconds, _ = run_all(job, exchange_process)
-        # Round 0 warms up, so the first one that is counted is by the second method.
-        of = {
-            method: statistics.median(seconds[(i - WARM_UP) % len(METHODS) :: len(METHODS)])
-            for i, method in enumerate(METHODS)
+        found = run(job, exchange_process)
+    # Round 0 warms up, so the first one that is counted is by the second method.
+    turns = {
+        method: slice((i - WARM_UP) % len(METHODS), None, len(METHODS))
+        for i, method in enumerate(METHODS)
+    }
+    seconds = {method: statistics.median(found.seconds[turn]) for method, turn in turns.items()}
+    cpu = {method: statistics.median(found.cpu[turn]) for method, turn in turns.items()}
+    for method in METHODS:
+        values = {
+            "method": method,
+            "seconds": seconds[method],
+            "cpu_seconds": cpu[method],
+            "ratio_to_mean": seconds[method] / seconds["mean"],
+            "cpu_ratio": cpu[method] / cpu["mean"],
         }
-        for method, median in of.items():
-            line = {
-                "what": "methods",
-                "method": method,
-                "n": count,
-                "model_mb": size / 1e6,
-                "seconds": round(median, 4),
-                "ratio_to_mean": round(median / of["mean"], 2),
-            }
-            print(json.dumps(line), flush=True)
+        show("methods", count, size, **values)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.6, 100, 500], help="MB")
     parser.add_argument("--n", type=int, nargs="+", default=[2, 4, 8], help="learners")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds to take the median of")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     args = parser.parse_args()
     # Ended from outside, it still removes its files and processes.
@@ -422,10 +339,11 @@ def main() -> None:
     for megabytes in args.sizes:
         for count in args.n:
             size = int(megabytes * 1e6) // 64 * 64
+            rounds = args.rounds if size < LARGE else -(-args.rounds // 2)
             if set(args.what) - {"methods"}:
-                compare(size, count, args.rounds, args.what)
+                compare(size, count, rounds, args.what)
             if "methods" in args.what and count == METHODS_AT:
-                compare_methods(size, count, args.rounds)
+                compare_methods(size, count, rounds)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
 KEPT = "kept.bin"
+BESIDE = 10  # niceness of work that nobody waits for
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
 
@@ -189,6 +190,9 @@ class Vectors:
                 at += count
 
     def _copy(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            # Beside the program, which loads the model now: on Linux each thread has its priority.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BESIDE)
         source, target = self._folder / link.MERGED, self._folder / KEPT
         # Written in place, so that its mapping in mode `active` stays valid.
         with source.open("rb") as read, target.open("r+b" if target.exists() else "wb") as write:

@@ -19,11 +19,11 @@ DIGEST = 32  # bytes of one digest
 ALIGN = 64  # vectors are padded to it, so a block never cuts an element
 LARGEST_BLOCK = 1 << 20
 SMALLEST_BLOCK = 1 << 10
-BLOCKS_AIMED_AT = 1024
+BLOCKS_AIMED_AT = 192  # can be shared out evenly by many numbers of members; the list stays short
 
 
 def block_size(size: int) -> int:
-    """Bytes of a block of a vector of `size` bytes: about 1024 blocks, within 1 KiB to 1 MiB."""
+    """Bytes of a block of a vector of `size` bytes: about 192 blocks, within 1 KiB to 1 MiB."""
     aimed = -(-size // BLOCKS_AIMED_AT)
     return min(LARGEST_BLOCK, max(SMALLEST_BLOCK, -(-aimed // ALIGN) * ALIGN))
 
