@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarmlearning.settings import MERGE_ARGS, SLMergeMethod
+from swarm.ledger.state import pace
+from swarmlearning.settings import KNOWN, MERGE_ARGS, SLMergeMethod
 from tests.docs.test_commands import REPOSITORY
 from tests.swarmlearning.fake_sl import FakeLearner
 
@@ -52,6 +53,23 @@ def test_every_method_is_in_the_table() -> None:
     table = dict(re.findall(r"^\| `(\w+)` \|(.*?)\|", REFERENCE, re.MULTILINE))
     for method in SLMergeMethod:
         assert set(re.findall(r"`(\w+)`", table[method.name])) == set(MERGE_ARGS.get(method, {}))
+
+
+def test_every_parameter_is_described() -> None:
+    # `tf` and `sess` are of TensorFlow 1, which is refused.
+    for name in KNOWN - {"tf", "sess"}:
+        assert f"`{name}`" in REFERENCE or f'`{name}="' in REFERENCE, name
+
+
+def test_the_law_of_adaptive_sync_is_the_one_of_the_ledger() -> None:
+    assert f"the last {pace.WINDOW} such losses" in REFERENCE
+    assert pace.SPAN == 8
+    assert "an eighth and the eightfold" in REFERENCE
+    assert (pace.following(100, True, 100), pace.following(100, False, 100)) == (125, 75)
+    assert "grows by a quarter" in REFERENCE
+    assert pace.UNIT == 10**9
+    assert "steps of 10⁻⁹" in REFERENCE
+    assert f"`Merge Done: RVInt [cur: 128 Nxt: {pace.following(128, True, 128)}]`" in REFERENCE
 
 
 class Layer:
