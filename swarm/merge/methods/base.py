@@ -34,6 +34,7 @@ Matrix = NDArray[np.float64]
 Values = NDArray[Any]
 
 CACHED = 64 << 10  # values of all rows together that stay in the cache
+SHORTEST = 2048  # columns at a time at least: below, calls would cost more than the work in them
 NOT_FINITE = "NaN or infinity in its weights"
 
 
@@ -98,7 +99,7 @@ class PerCoordinate(Method):
         """See `Method`."""
         super().__init__(args, layout, weights)
         count = len(self.weights)
-        self._step = max(256, CACHED // count)
+        self._step = max(SHORTEST, CACHED // count)
         self._columns = np.array(self.weights, np.float64).reshape(count, 1)
         self._room32 = np.empty((count, self._step), np.float32)
         self._room64 = np.empty((count, self._step), np.float64)
@@ -120,9 +121,7 @@ class PerCoordinate(Method):
                 if is_float(kind):
                     self._floats(kind, rows, target)
                 elif target.dtype.itemsize == 8:
-                    counted = self._all(len(target)) if self.by_weight else np.ones((len(rows), 1))
-                    wide = Wide(rows, np.broadcast_to(counted, (len(rows), len(target))))
-                    wide.back(self._result(wide.distances, self._all(len(target))), target)
+                    self._wide(rows, target)
                 else:
                     values = self._room64[:, : len(target)]
                     np.stack(rows, out=values, casting="unsafe")
@@ -130,6 +129,11 @@ class PerCoordinate(Method):
 
     def _all(self, count: int) -> Matrix:
         return np.broadcast_to(self._columns, (len(self._columns), count))
+
+    def _wide(self, rows: Sequence[Values], target: Values) -> None:
+        weights = self._all(len(target))
+        wide = Wide(rows, weights if self.by_weight else np.ones_like(weights))
+        wide.back(self._result(wide.distances, weights), target)
 
     def _floats(self, kind: str, rows: Sequence[Values], target: Values) -> None:
         room = self._room64 if kind == "float64" else self._room32

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from swarm.merge.mean import Buffer, Segment
-from swarm.merge.methods.base import Matrix
+from swarm.merge.methods.base import SHORTEST, Matrix
 from swarm.merge.methods.kinds import is_float, pieces, widen
 
 LARGEST = 1e140  # squares of differences of such values add up to something finite
@@ -27,7 +27,7 @@ class Distances:
     def __init__(self, layout: Sequence[Segment], count: int) -> None:
         """`count` contributors."""
         self._layout = layout
-        self._step = max(512, CACHED // max(1, count))
+        self._step = max(SHORTEST, CACHED // max(1, count))
         self._rows = np.empty((count, self._step))
         self._tmp = np.empty(self._step)
         self.matrix: Matrix = np.zeros((count, count))

@@ -18,14 +18,13 @@ from swarmlearning.narrow import to_bfloat16
 
 Array = NDArray[Any]
 
-FLOATS = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32}
-
+FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 MIDDLE = 1 << 63  # added to signed 64-bit numbers modulo 2**64, it makes them ascend as unsigned
 
 
 def is_float(kind: str) -> bool:
     """Whether values of this type can be NaN."""
-    return kind in FLOATS or kind == "float64"
+    return kind in FLOATS
 
 
 def pieces(

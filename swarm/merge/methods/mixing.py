@@ -43,9 +43,11 @@ class MixingWeights(Method):
         A diagonal that is not finite marks a member whose values are not, or are too large to be
         squared; its share is 0. Raises RemoteError (SW6109) when that is true of all.
         """
-        sound = [i for i in range(len(self.weights)) if math.isfinite(distances[i, i])]
-        for row in set(range(len(self.weights))) - set(sound):
-            self.reject(row)
+        rows = range(len(self.weights))
+        sound = [row for row in rows if math.isfinite(distances[row, row])]
+        for row in rows:
+            if row not in sound:
+                self.reject(row)
         if not sound:
             raise RemoteError("SW6109", f"{self.name}: {NOT_FINITE} of every contributing member")
         near = np.nan_to_num(distances[np.ix_(sound, sound)], nan=FARTHEST, posinf=FARTHEST)
