@@ -12,6 +12,7 @@ from swarm.ledger.state.records import Contract, Fault
 from swarm.ledger.state.waiting import named, said_by
 
 MOST = 16  # cases that a contract's record remembers
+MOST_OTHERS = 4  # of an attempt, that were suspected by too few
 LONGEST_WHY = 300  # characters
 
 
@@ -25,10 +26,15 @@ def note(contract: Contract, height: int, uid: str, by: str, why: str) -> None:
     _add(contract, contract["round"], contract["attempt"], height, uid, by, why)
 
 
-def note_suspected(contract: Contract, height: int, uid: str) -> None:
-    """The same, when it is what its accusers have said in this attempt."""
-    accusers = contract["suspicions"][uid]
-    note(contract, height, uid, named(contract, accusers), said_by(contract, accusers))
+def note_suspicions(contract: Contract, height: int, out: list[str]) -> None:
+    """What was said in an attempt that fails now, because those who are `out` are suspected.
+
+    Who is put out may be the one that was right: its own accusations are kept as well, a few.
+    """
+    others = [uid for uid in sorted(contract["suspicions"]) if uid not in out]
+    for uid in [*others[:MOST_OTHERS], *out]:
+        accusers = contract["suspicions"][uid]
+        note(contract, height, uid, named(contract, accusers), said_by(contract, accusers))
 
 
 def note_afterwards(contract: Contract, height: int, uid: str, accuser: str, why: str) -> None:

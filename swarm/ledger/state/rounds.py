@@ -398,9 +398,8 @@ def suspect(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, A
         for accused, accusers in sorted(contract["suspicions"].items())
         if 2 * len(accusers) > others
     ]
-    for accused in out:
-        faults.note_suspected(contract, context.header.height, accused)
     if out:
+        faults.note_suspicions(contract, context.header.height, out)
         remove(draft, context, contract, out, "lost")
     return {**_progress(contract), "attempt": contract["attempt"]}
 
