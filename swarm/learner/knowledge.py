@@ -176,7 +176,9 @@ class Knowledge:
 
     def needed_at_end(self) -> set[str]:
         """Uids of members that may still want the last model from us."""
-        if not self.enrolled or self.record is None or not self.over() or self.behind():
+        if not self.enrolled or self.record is None or not self.over():
+            return set()
+        if self.base is None or self.behind():
             return set()
         members, holders = self.record["members"], self.record["last"]["holders"]
         return {

@@ -221,3 +221,13 @@ def test_nothing_is_given_out_from_a_file_that_a_fetch_writes_into() -> None:
     assert fetches(run.news(last=last, round=2, status="FINISHED", over=True)) == [[SHE]]
     assert run.feed(Tick(), 3 * LINGER + 1) == []
     assert kinds(run.feed(FetchFailed(D2, "sl-2: no route")))[:1] == [Restore]
+
+
+def test_training_may_be_over_before_there_was_a_model() -> None:
+    run = Driver(mode="inactive")
+    run.enrolled()
+    run.feed(Synced(1, 0, 5, True, -1))
+    run.feed(Prepared(1, b"r" * 32, b"s" * 32, 64, []))
+    (over,) = told(run.news(status="FINISHED", over=True))
+    assert (over["type"], over["hasModel"]) == ("over", False)
+    assert run.feed(Bye(True, "")) == [Exit(0, "the program is done", leave=True)]

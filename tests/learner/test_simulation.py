@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from swarm.learner import messages as m
+from swarm.learner.core import HANDLERS, PHASES, Core
 from tests.learner.simulation import CONTRACT, Jobs, Node, Sim, Sl, Weights, rules
 
-SEEDS = 100
+SEEDS = 80
 TROUBLE = 60.0  # seconds in which things go wrong
 BOUND = 1500.0  # seconds in which all must have ended
 MODES = ("snapshot", "snapshot", "inactive", "active")
@@ -256,6 +257,41 @@ def play(seed: int) -> None:
 def test_random_trainings(part: int) -> None:
     for seed in range(part * SEEDS // 10, (part + 1) * SEEDS // 10):
         play(seed)
+
+
+def taken_for_new(core: Core, event: m.Synced) -> None:
+    """Planted bug: weights are taken for what was made from the last model."""
+    Core.on_synced(core, event)
+    core.given = max(core.given, core.newest if core.record else -1)
+
+
+def not_released(core: Core, event: m.ProgramGone) -> None:
+    """Planted bug: the next program is not listened to."""
+    Core.on_program_gone(core, event)
+    core.out = [effect for effect in core.out if not isinstance(effect, m.Release)]
+
+
+@pytest.mark.parametrize(
+    ("event", "handler"), [(m.Synced, taken_for_new), (m.ProgramGone, not_released)]
+)
+def test_planted_bugs_are_found(
+    event: type, handler: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(HANDLERS, event, handler)
+    with pytest.raises(AssertionError):
+        for seed in range(20):
+            play(seed)
+
+
+@pytest.mark.parametrize("missing", ["returning", "delivering"])
+def test_missing_phases_are_found(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = tuple(phase for phase in PHASES if phase.name != missing)
+    monkeypatch.setattr("swarm.learner.core.PHASES", rest)
+    with pytest.raises(AssertionError):
+        for seed in range(20):
+            play(seed)
 
 
 if __name__ == "__main__":
