@@ -7,7 +7,6 @@ or have another version, are refused instead of computing something else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -40,6 +39,8 @@ __all__ = [
 
 GROUP = "swarm.merge_methods"
 UNKNOWN, WRONG = "SW6006", "SW6013"
+
+LONGEST = 10**20  # numbers beyond it are not repeated to people
 
 # Entries of mergeArgs that belong to every method, and are read elsewhere; their values.
 COMMON: Mapping[str, Collection[str]] = {"transferDtype": TRANSFER}
@@ -165,18 +166,19 @@ def _load(point: EntryPoint) -> type[Method]:
 def _value(what: str, arg: Arg, value: Any) -> float:
     """`value` as the number that `arg` asks for; floats come from the ledger as text."""
     number: float | None = None
-    if arg.kind is int and type(value) is int:
-        number = value
-    elif arg.kind is float and type(value) in (int, float, str):
+    if arg.kind is int:
+        number = value if type(value) is int else None
+    elif type(value) in (int, float, str):
         try:
             number = float(value)
         except (ValueError, OverflowError):
             number = None
-    if number is None or not math.isfinite(number):
+    if number is None or number != number:
         kind = "a whole number" if arg.kind is int else "a number"
         raise LocalError(WRONG, f"{what} is {str(value)[:40]!r}, not {kind}")
     if not arg.least <= number <= arg.most:
-        raise LocalError(WRONG, f"{what} is {number}, not from {arg.least} to {arg.most}")
+        given = repr(number) if abs(number) < LONGEST else "far out"
+        raise LocalError(WRONG, f"{what} is {given}, not from {arg.least} to {arg.most}")
     return number
 
 

@@ -59,7 +59,7 @@ def shown(kind: str, raw: bytes) -> list[float]:
 
 
 def record(name: str, args: dict[str, Any], gaps: bool) -> dict[str, Any]:
-    """One merge of all types, with an empty tensor and one of a single value among them."""
+    """One merge of all types, with an empty tensor at the end."""
     tensors: list[tuple[str, int]] = []
     inputs = [b""] * len(WEIGHTS)
     for kind in KINDS:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarm.errors import LocalError
+from swarm.ledger.state import methods as state
 from swarm.merge import methods
 from swarm.merge.mean import Segment
 
@@ -61,3 +64,36 @@ def test_entries_for_all_methods_stay_in_the_rules() -> None:
 
 def test_all_but_the_mean_leave_out_what_is_not_finite() -> None:
     assert [name for name in methods.BUILT_IN if not methods.excludes(name)] == ["mean"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("name", methods.BUILT_IN)
+@given(
+    args=st.dictionaries(
+        st.sampled_from([*(key for one in methods.BUILT_IN.values() for key in one.ARGS), "x"]),
+        ANYTHING | st.sampled_from([10**400, -(10**400), "1e999", "9" * 5000, "nan"]),
+        max_size=2,
+    ),
+    min_peers=st.integers(1, 256),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_program_sends_is_accepted_or_refused_in_few_words(
+    name: str, args: dict[str, Any], min_peers: int
+) -> None:
+    try:
+        full, settled = methods.agreed(name, args, min_peers)
+    except LocalError as fault:
+        assert fault.code in ("SW6013", "SW4045") and len(fault.cause) < 300
+    else:
+        assert full == name
+        assert methods.agreed(full, settled, min_peers) == (full, settled)
+        assert (
+            state.problem({"merge_method": full, "merge_args": settled, "min_peers": min_peers})
+            == ""
+        )
