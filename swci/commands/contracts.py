@@ -45,6 +45,8 @@ def get_info(session: Session, args: Args, out: Output) -> None:
             given = (f"{key} = {value}" for key, value in sorted(rules["merge_args"].items()))
             out.line(field("MERGE ARGS", ", ".join(given)))
         out.line(field("SYNC FREQUENCY", rules["sync_frequency"]))
+        if rules["adaptive"]:
+            out.line(field("ADAPTIVE SYNC", f"now {contract['interval']} batches between merges"))
         out.line(field("SET BY", _name(contract, rules["set_by"])))
 
 
