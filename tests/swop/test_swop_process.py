@@ -12,7 +12,7 @@ import pytest
 
 from swarm.api.client import ApiClient
 from swarm.identity import Role
-from swarm.ledger.state import DEFAULT_RUNNER
+from swarm.ledger.state import DEFAULT_CONTRACT, DEFAULT_RUNNER
 from tests import pki
 from tests.processes import Daemon, Processes, free_port
 from tests.swop.test_profile import PROFILE
@@ -94,6 +94,13 @@ class Site:
         )
         self.assign("train")
 
+    def train_again(self, code: str) -> None:
+        """Another program, in a contract that is new again."""
+        self.client.submit("runner.reset", {"runner": DEFAULT_RUNNER})
+        self.client.submit("contract.reset", {"contract": DEFAULT_CONTRACT})
+        (self.user / "program.py").write_text(code)
+        self.assign("train")
+
     def wait(self, condition: Any, timeout: float = 40.0) -> dict[str, Any]:
         """Wait until a condition on the taskrunner holds."""
         key = f"taskrunners/{DEFAULT_RUNNER}"
@@ -145,6 +152,37 @@ def test_a_program_that_crashes_before_its_first_sync(site: Site) -> None:
     (peer,) = record["peers"].values()
     assert peer["text"].startswith("the ML program exited with code 1; last lines of its log:")
     assert "ValueError: no data" in peer["text"]
+
+
+TRAINS = (
+    "import logging, os, sys\nimport numpy as np\n"
+    "from swarmlearning import link\nfrom swarmlearning.session import Session\n"
+    "from swarmlearning.settings import Settings\n"
+    "session = Session(link.directory(), logging.getLogger('x'))\n"
+    "session.open(Settings(1, 1))\nweights = {'w': np.zeros(9, np.float32)}\n"
+    "session.sync(weights, weightage=1, samples=1, epochs=1)\n"
+)
+ENDS = (
+    "for merged in session.finish(weights, weightage=1, epochs=1):\n"
+    "    session.report(merged.round, 0.5, 0.5, 1, 1)\n"
+    "session.bye()\n"
+)
+
+
+def test_the_learner_may_outlive_its_program(site: Site) -> None:
+    site.train(TRAINS + ENDS)
+    assert ended(site) == ("COMPLETE", "training finished")
+    site.train_again(TRAINS + "sys.exit(9)\n")
+    assert ended(site) == ("ERROR", "the ML program exited with code 9")
+    site.train_again(TRAINS + "sys.exit(0)\n")
+    text = "the ML program ended with exit code 0, but not at the end of a swarm training"
+    assert ended(site) == ("ERROR", text)
+
+
+def ended(site: Site) -> tuple[str, str]:
+    """State and text of the only pair at the task's end, without the end of its log."""
+    (peer,) = site.end()["peers"].values()
+    return peer["state"], peer["text"].partition(";")[0]
 
 
 def test_killed_and_restarted_it_finds_its_pair_and_reports_on(site: Site) -> None:
