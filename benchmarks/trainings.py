@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     cpu: float  # seconds in a round: learners, programs and network node
     grown: int  # bytes by which the resident memory of a program with its model grew, at most
     peak: int  # bytes resident, the largest learner
-    log: str  # of the first learner
+    reports: list[str]  # of `profiled_learner`s
 
 
 class Plain(SwarmCallbackBase):
@@ -138,7 +138,7 @@ def run(
             spent.append(_cpu(network) - before)
         found = [pipe.recv() for pipe in pipes]
         peak = max(peak_rss(process.pid) for process in network.processes[1:])
-        log = (folder / "sl-0" / "sl-0.log").read_text()
+        reports = [path.read_text() for path in sorted(folder.glob("sl-*/profile.json"))]
     finally:
         network.close()
     of_rounds = [list(marks) for marks in zip(*(one["rounds"] for one in found), strict=True)]
@@ -148,7 +148,7 @@ def run(
         (sum(spent[WARM_UP:]) + sum(one["cpu"] for one in found)) / rounds,
         max(one["grown"] for one in found),
         peak,
-        log,
+        reports,
     )
 
 
