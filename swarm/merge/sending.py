@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 log = logging.getLogger("swarm.merge")
 
 WAIT_EVERY = 1.0  # seconds between two WAIT frames
+MOST_NAMED = 100  # members in one of them: all 255 others would be too long for a frame
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0  # seconds between two attempts to connect
 UNWELCOME = "certificate"  # the reason when it is not about this conversation
 
@@ -163,6 +165,7 @@ class Sender:
                     raise ConnectionGone("the exchange ended")
                 if there():
                     return
-                counts = {attempt.uids[i]: attempt.progress_of(i) for i in late()}
+                some = itertools.islice(late(), MOST_NAMED)
+                counts = {attempt.uids[i]: attempt.progress_of(i) for i in some}
                 counts[attempt.uids[attempt.me]] = attempt.own_progress()
             channel.send_json(Kind.WAIT, {"for": counts})

@@ -21,7 +21,7 @@ from swarm.identity import Identity, Role, verify_chain
 from swarm.identity.chain import Peer, key_fingerprint
 from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
-from swarm.merge import blocks, dial, exchange, fetch, server, wire
+from swarm.merge import blocks, dial, exchange, fetch, guests, server, wire
 from swarm.merge.mean import segments
 from swarm.mesh import book, codec, frames, keys
 from swarm.mesh.mesh import PROTOCOL_VERSION, Mesh
@@ -280,9 +280,11 @@ def run_listener(data: bytes) -> None:
 
     listener.keep(fetch.Decided("c", 1, DIGEST, layout, len(VECTOR), LEAVES, read))
     channel = wire.Channel(Socket(data))  # type: ignore[arg-type]
+    guest = guests.Guest(channel.sock, "fp", "SL-1")
     with mock.patch.object(server, "JOIN", 0.0):
         for _ in range(5):
-            listener._converse(channel, PEER)
+            hello = channel.expect_json(wire.Kind.HELLO)
+            listener._converse(channel, hello, PEER, guest)
 
 
 def hellos() -> list[bytes]:
