@@ -18,7 +18,9 @@ log = logging.getLogger("swarm.merge")
 WAIT_EVERY = 1.0  # seconds between two WAIT frames
 MOST_NAMED = 100  # members in one of them: all 255 others would be too long for a frame
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0  # seconds between two attempts to connect
-UNWELCOME = "certificate"  # the reason when it is not about this conversation
+# Reasons that are not about this conversation, and what to tell people.
+UNWELCOME, FOREIGN = "certificate", "protocol"
+LASTING = {UNWELCOME: "it refuses our certificate", FOREIGN: "it is of another version"}
 
 
 class Refused(RemoteError):
@@ -73,9 +75,9 @@ class Sender:
             self.stream(channel, answer)
         except Refused as fault:
             log.debug("%s: %s", self._member.name, fault.cause)
-            if fault.reason == UNWELCOME:
+            if fault.reason in LASTING:
                 channel.close()
-                attempt.not_reached(j, f"it refuses our certificate: {fault.cause}")
+                attempt.not_reached(j, f"{LASTING[fault.reason]}: {fault.cause}")
             else:
                 self._dialler.keep(self._member, channel)
             return False

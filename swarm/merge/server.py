@@ -31,7 +31,7 @@ from swarm.merge.exchange import Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
 from swarm.merge.guests import Guest, Guests, shut
 from swarm.merge.seal import agree
-from swarm.merge.sending import UNWELCOME
+from swarm.merge.sending import FOREIGN, UNWELCOME
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 log = logging.getLogger("swarm.merge")
@@ -191,7 +191,7 @@ class Server:
         channel.sock.settimeout(HANDSHAKE)
         contract, uid = hello.get("contract"), hello.get("uid")
         if hello.get("protocol") != PROTOCOL:
-            refuse(channel, "protocol", f"this learner speaks protocol {PROTOCOL}")
+            refuse(channel, FOREIGN, f"this learner speaks protocol {PROTOCOL}")
             return False
         if not isinstance(contract, str) or not isinstance(uid, str):
             raise WireError("HELLO without contract or uid")

@@ -108,6 +108,18 @@ def test_a_member_that_never_comes_is_blamed_as_unreachable(make: Make) -> None:
     assert "cannot be reached" in blamed(first)["sl-2"]
 
 
+def test_a_member_of_another_version_is_blamed_for_that(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = make(vectors(2, 4096))
+    roster = [node.member() for node in members]
+    monkeypatch.setattr("swarm.merge.sending.PROTOCOL", 1)  # what both of them say, and not hear
+    exchange = members[0].begin(roster, KEY, Limits(stall=60, unreachable=0.3))
+    members[1].begin(roster, KEY)
+    why = blamed(exchange)["sl-1"]
+    assert "it is of another version: this learner speaks protocol 2" in why
+
+
 def test_a_silent_member_is_blamed_by_all_and_nobody_else_is(make: Make) -> None:
     members = make(vectors(3, 300_000))
     roster = [node.member() for node in members]
