@@ -104,6 +104,8 @@ class SwarmCallback(SwarmCallbackBase, TrainerCallback):  # type: ignore[misc]
         self._measure.begin(device)
         with torch_measure.undisturbed(self._model):
             for batch in self.valGen:
+                if not isinstance(batch, Mapping):
+                    raise SwarmError("the batches of adsValData have to be dictionaries")
                 inputs = torch_measure.moved(batch, device)
                 labels = next((inputs[name] for name in LABELS if name in inputs), None)
                 if labels is None:

@@ -80,6 +80,8 @@ class SwarmCallback(SwarmCallbackBase):
         self._measure.begin(device)
         with torch_measure.undisturbed(self._model):
             for batch in self.valGen:
+                if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+                    raise SwarmError("the batches of adsValData have to be (input, target)")
                 *inputs, target = torch_measure.moved(batch, device)
                 self._measure.add(self._model(*inputs), target)
         return self._measure.result()

@@ -69,8 +69,10 @@ def to_merge(model: nn.Module, state: Mapping[str, Any]) -> dict[str, torch.Tens
     own = {id(tensor) for tensor in itertools.chain(model.parameters(), model.buffers())}
     found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in sorted((name.replace(_COMPILED, ""), item) for name, item in state.items()):
-        if name.endswith(_EXTRA) or id(tensor) in seen:
+    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}
+    for name in sorted(plain):
+        tensor = plain[name]
+        if name.rpartition(".")[2] == _EXTRA or id(tensor) in seen:
             continue
         if id(tensor) not in own:
             raise SwarmError(

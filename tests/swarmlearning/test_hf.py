@@ -264,6 +264,14 @@ def test_a_batch_without_labels_is_named(folder: Path) -> None:
         callback.on_train_begin(None, None, None)
 
 
+def test_batches_that_are_no_dictionaries_are_named(folder: Path) -> None:
+    FakeLearner(folder)
+    loader = torch.utils.data.DataLoader(torch.zeros(4, 2))
+    callback = SwarmCallback(9, 1, model=classifier(), adsValData=loader)
+    with pytest.raises(SwarmError, match="have to be dictionaries"):
+        callback.on_train_begin(None, None, None)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -283,3 +283,25 @@ def test_empty_validation_data_is_no_division_by_zero(folder: Path) -> None:
     callback = SwarmCallback(2, 1, model=build(), adsValData=empty, lossFunction="NLLLoss")
     with pytest.raises(SwarmError, match="adsValData has no samples"):
         callback.on_train_begin()
+
+
+@pytest.mark.parametrize("samples", [[X[0]] * 4, [{"x": X[0], "y": 1}] * 4], ids=["x", "dict"])
+def test_batches_without_a_target_are_named(folder: Path, samples: Any) -> None:
+    FakeLearner(folder)
+    loader = DataLoader(samples, batch_size=2)
+    callback = SwarmCallback(2, 1, model=build(), adsValData=loader, lossFunction="NLLLoss")
+    with pytest.raises(SwarmError, match=r"have to be \(input, target\)"):
+        callback.on_train_begin()
+
+
+def test_adaptive_sync_follows_the_named_loss(folder: Path) -> None:
+    learner = FakeLearner(folder)
+    model = build()
+    callback = SwarmCallback(
+        9, 1, model=model, useAdaptiveSync=True, adsValData=LOADER, lossFunction="CrossEntropyLoss"
+    )
+    train(model, callback, epochs=1)
+    learner.join()
+    assert learner.received[0]["adaptive"] is True
+    losses = [float(message["loss"]) for message in learner.received if message["type"] == "report"]
+    assert losses[0] != losses[-1] > 0
