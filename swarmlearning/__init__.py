@@ -1,7 +1,8 @@
 """The library inside a user's training program.
 
-A program adds one callback from `swarmlearning.tf` (Keras); the learner beside it does the rest.
-Needs numpy alone; each framework is imported by its own module only.
+A program adds one callback: from `swarmlearning.tf` (Keras), `swarmlearning.pyt` (PyTorch),
+`swarmlearning.hf_transformers`, `swarmlearning.sklearn` or `swarmlearning.numpy`; the learner
+beside it does the rest. Needs numpy alone; each framework is imported by its own modules only.
 """
 
 from __future__ import annotations
