@@ -29,8 +29,8 @@ from swarm.api.watch import Watch
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Peer, Role
 from swarm.learner import reading
-from swarm.learner.link_server import LinkServer
-from swarm.learner.messages import Opened
+from swarm.learner.link_server import Conversation
+from swarm.learner.messages import Event, Opened
 from swarm.learner.vectors import layout_of
 from swarm.ledger import codec
 from swarmlearning import link, tensors
@@ -111,12 +111,12 @@ def run_link(data: bytes) -> None:
     with ours, theirs:
         theirs.sendall(data[:60_000])
         theirs.close()
-        connection = link.Connection(ours, link.TO_SL)
-        listener = LinkServer(Path(), lambda event: None)
-        while True:
-            event = listener._event(connection.receive(10.0))
-            if isinstance(event, Opened):
-                codec.encode(dict(event.rules))
+        Conversation(link.Connection(ours, link.TO_SL), _heard).listen()
+
+
+def _heard(event: Event) -> None:
+    if isinstance(event, Opened):
+        codec.encode(dict(event.rules))
 
 
 def framed(message: dict[str, Any]) -> bytes:
@@ -130,8 +130,11 @@ def links() -> list[bytes]:
         kind: framed({"type": kind, **{name: samples[of] for name, of in fields.items()}})
         for kind, fields in link.TO_SL.items()
     }
+    opening = {"mergeArgs": {"transferDtype": "float16"}, "mergeMethod": "krum"}
+    good = framed({**json.loads(each["open"][4:]), "protocol": link.PROTOCOL, **opening})
     return [
         *each.values(),
+        good + each["sync"] + each["report"] + each["finish"] + each["bye"],
         each["open"] + each["sync"] + each["report"] + each["finish"] + each["bye"],
     ]
 
@@ -352,7 +355,7 @@ TARGETS = (
     Target("task-body", "bodies of tasks in the ledger", run_task_body, REMOTE, task_bodies),
     Target("profile", "SWOP profiles", run_profile, LOCAL, profiles),
     Target("command", "commands and scripts", run_command, (CommandError,), commands),
-    Target("link", "a program's messages", run_link, (link.LinkError,), links),
+    Target("link", "a program's messages", run_link, (), links),
     Target("tensors", "tensor files", run_tensors, (TensorFileError,), tensor_files),
     Target("api-request", "requests to the API", run_request, (), requests),
     Target("api-answer", "answers of the API", run_answer, REMOTE, answers),
