@@ -189,7 +189,7 @@ def test_strangers_at_the_door(network: Learners) -> None:
     """Some say nothing, some talk nonsense, and they come again: the round is as always."""
     run = trial(network)
     sl, over = run.sls[0], threading.Event()
-    silent = [socket.create_connection(("127.0.0.1", sl.port)) for _ in range(300)]
+    silent = [socket.create_connection(("127.0.0.1", sl.port)) for _ in range(120)]
 
     def nonsense() -> None:
         while not over.is_set():
