@@ -1,6 +1,6 @@
 """One reading of a contribution: its leaf digests, and whether all of its numbers are finite.
 
-Both look at every byte, so they do it block by block, while the block is in the cache. The second
+Both look at every byte, so they do it piece by piece, while the piece is in the cache. The second
 look takes about a fifth of the time that hashing takes.
 """
 
@@ -64,12 +64,15 @@ def _read(
     vector: memoryview, runs: Sequence[Segment], block: int, first: int, last: int
 ) -> Reading:
     scratch = np.empty(PIECE, np.uint8)
-    leaves, finite, floats = [], True, [run for run in runs if run.kind in _FLOATS]
-    for number in range(first, last):
-        start, stop = number * block, min((number + 1) * block, len(vector))
+    leaves: list[bytes] = []
+    finite, floats = True, [run for run in runs if run.kind in _FLOATS]
+    together = max(1, PIECE // block)  # blocks of a small model are looked at in groups
+    for number in range(first, last, together):
+        start = number * block
+        stop = min(min(number + together, last) * block, len(vector))
         while floats and floats[0].stop <= start:
             floats.pop(0)
-        leaves.append(blocks.leaf(vector[start:stop]))  # first: it is slower than memory is
+        leaves += blocks.leaves(vector[start:stop], block)  # first: it is slower than memory is
         for part in _floats(vector, floats, start, stop):
             finite = finite and _is_finite(*part, scratch)
     return Reading(leaves, finite)
@@ -92,7 +95,7 @@ def _is_finite(piece: memoryview, kind: str, scratch: NDArray[np.uint8]) -> bool
     if exponent is None:
         values = np.frombuffer(piece, np.dtype(kind).newbyteorder("<"))
         good = scratch[: len(values)].view(np.bool_)
-        return bool(np.isfinite(values, out=good).all())
+        return int(np.count_nonzero(np.isfinite(values, out=good))) == len(values)
     bits = np.frombuffer(piece, "<u2")
     masked = scratch[: len(piece)].view("<u2")
     np.bitwise_and(bits, np.uint16(exponent), out=masked)
