@@ -134,7 +134,7 @@ class Core(Knowledge):
             args = {
                 "contract": self.contract,
                 "uid": self.uid,
-                "why": f"its program is gone: {event.why}",
+                "why": f"its program is gone: {event.why}"[:300],
             }
             self.out.append(Submit(("leave", self.height), "contract.leave", args))
         self.session = self.pending = self.contribution = None

@@ -153,7 +153,7 @@ class Conversation:
         for name, value in message.items():
             low = -1 if name == "round" and kind != "report" else 0
             if isinstance(value, int) and not low <= value < MOST:
-                raise link.LinkError(f"message {kind!r} with {value} as {name!r}")
+                raise link.LinkError(f"message {kind!r} with {str(value)[:20]} as {name[:40]!r}")
         if kind == "open":
             self._opened = True
             return _open(message)
@@ -177,7 +177,7 @@ class Conversation:
 
 
 def _open(message: link.Message) -> Event:
-    log.info("the program opened its link, library %s", message["library"])
+    log.info("the program opened its link, library %.40r", message["library"])
     if message["protocol"] != link.PROTOCOL:
         return Broken(
             "SW6005",

@@ -107,7 +107,7 @@ def test_programs_are_served_one_after_the_other(door: Door) -> None:
         ([OPEN, FINISH, SYNC], "'sync' at the wrong time"),
         ([{**OPEN, "round": -2}], "-2 as 'round'"),
         ([OPEN, {**SYNC, "weightage": -1}], "-1 as 'weightage'"),
-        ([OPEN, {**SYNC, "samples": 1 << 60}], "as 'samples'"),
+        ([OPEN, {**SYNC, "samples": 10**4000}], "with 10000000000000000000 as 'samples'"),
         ([OPEN, {**SYNC, "round": True}], "'round' of type int"),
         ([{"type": "nonsense"}], "unexpected message"),
     ],
