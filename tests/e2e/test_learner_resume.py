@@ -135,7 +135,7 @@ class Swarm:
         self.run = run
         self.learners = Processes(run.directory)
         self.ca = pki.authority(run.directory)
-        first = run.sn("sn1", self.ca, fault_model="crash")
+        first = run.sn("sn1", self.ca, fault_model="crash", wait=BOUND)
         rest = [run.sn(f"sn{n}", self.ca, sentinel=first, wait=None) for n in (2, 3)]
         for sn in rest:
             run.ready(sn, BOUND)
@@ -232,7 +232,7 @@ def test_a_learner_that_is_killed_at_any_time_goes_on_when_it_is_back(swarm: Swa
     # In order this time, and while its program has finished and waits for the others.
     one.program.finish(10)
     swarm.checked_in(one)
-    assert one.daemon.terminate() == 3
+    assert one.daemon.terminate(BOUND) == 3
     one.daemon.start()
     two.program.sync(20)
     merged, value = two.program.end()
@@ -278,7 +278,7 @@ def test_a_learner_goes_on_through_another_network_node(swarm: Swarm) -> None:
         assert swarm.contract()["members"][uid]["missed"] == 0
         swarm.finish()
     finally:
-        swarm.run.restart(lost)
+        swarm.run.restart(lost, BOUND)
 
 
 def test_training_goes_on_when_all_network_nodes_were_restarted(swarm: Swarm) -> None:
