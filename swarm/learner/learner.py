@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
@@ -65,6 +65,15 @@ TICK = 0.25  # seconds between two looks at the clock and at the exchange
 REMIND = 30.0  # seconds after which a waiting that has not changed is logged again
 
 
+class Attempted(NamedTuple):
+    """What an exchange that has ended was about, and the leaf digests of what it brought."""
+
+    key: Key
+    plan: Plan
+    members: Sequence[Member]
+    leaves: Sequence[bytes]
+
+
 class Stop:
     """The event of a signal: leave in order and end."""
 
@@ -99,7 +108,7 @@ class Learner:
         self._window = Window()
         self._exchange: Exchange | None = None
         self._partial: list[bytes] = []  # leaves of what merged.bin holds, of an aborted exchange
-        self._attempted: tuple[Key, Plan, Sequence[Member]] | None = None  # by that exchange
+        self._attempted: Attempted | None = None  # that exchange
         self._leaves: dict[str, list[bytes]] = {}  # digest -> leaves of merged.bin
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
@@ -269,7 +278,7 @@ class Learner:
             self._exchange.abort()
             self._partial = self._exchange.partial_leaves()
             ended, self._exchange = self._exchange, None
-            self._attempted = ended.key, ended.plan, ended.members
+            self._attempted = Attempted(ended.key, ended.plan, ended.members, self._partial)
 
     def _keep(self, effect: Keep) -> None:
         leaves = self._leaves.get(effect.digest)
@@ -299,7 +308,7 @@ class Learner:
 
     def _fetch_from(self, effect: Fetch) -> None:
         hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
-        own = have = self._partial
+        have = self._partial
 
         def prepare(header: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
             target = self._vectors.for_fetch(header, size, effect.schema)
@@ -326,21 +335,17 @@ class Learner:
             else:
                 self._leaves = {effect.digest: leaves}
                 self._partial = []
-                self._events.put(Fetched(effect.digest, self._changed(effect, own, leaves)))
+                self._events.put(Fetched(effect.digest, self._changed(effect, leaves)))
                 return
         self._partial = []
         self._events.put(FetchFailed(effect.digest, "; ".join(reasons)[:400]))
 
-    def _changed(
-        self, effect: Fetch, own: Sequence[bytes], decided: Sequence[bytes]
-    ) -> Mapping[str, str]:
+    def _changed(self, effect: Fetch, decided: Sequence[bytes]) -> Mapping[str, str]:
         """Whose shards had come to us with other bytes, if we took part in that very attempt."""
-        if self._attempted is None or not own:
+        ours = self._attempted
+        if ours is None or ours.key[1:] != effect.attempt:
             return {}
-        key, plan, members = self._attempted
-        if key[1:] != effect.attempt:
-            return {}
-        return changed(plan, members, self.uid, own, decided)
+        return changed(ours.plan, ours.members, self.uid, ours.leaves, decided)
 
     def _watch_fetch(self, channel: Channel | None) -> None:
         self._fetching = channel

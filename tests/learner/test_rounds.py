@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from swarm.learner import learner
 from swarm.learner.messages import Exit
 from swarm.merge.dial import Member, Unreachable
 from swarm.merge.exchange import Buffers
@@ -349,15 +351,41 @@ def test_an_owner_that_hands_out_different_shards_is_found(
     assert any("differ in the shard of sl-1" in why for why in whys)
 
 
-def cheat(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sends every other member other bytes for its shard."""
+def test_an_owner_that_has_another_shard_for_one_is_named_after_the_decision(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one, when it has fetched the decided model; not all holders give it at once."""
+    hosts = trio(swarm)
+    cheat(hosts[1], monkeypatch, victim=hosts[0].uid)
+    real, failed = learner.fetch, threading.Event()
+
+    def fetch(*args: Any) -> list[bytes]:
+        if not failed.is_set():
+            failed.set()
+            raise Unreachable("not yet")
+        return real(*args)
+
+    monkeypatch.setattr(learner, "fetch", fetch)
+    for number, host in enumerate(hosts):
+        host.program.send_sync(weights(number + 1))
+    answers = [host.program.merged() for host in hosts]
+    assert all(same(merged, answers[2][1]) for _, merged in answers)
+    record = swarm.ledger.wait(lambda r: r["faults"])
+    (fault,) = record["faults"]
+    assert (fault["round"], fault["name"], fault["by"]) == (0, "sl-1", "sl-0")
+    assert fault["why"] == "had sent other bytes for its shard than were decided"
+
+
+def cheat(host: Host, monkeypatch: pytest.MonkeyPatch, victim: str = "") -> None:
+    """It sends every other member, or one of them, other bytes for its shard."""
     real = Sender.stream
 
     def stream(self: Sender, channel: Channel, answer: dict[str, Any]) -> None:
         send, attempt = channel.send_chunk, self._attempt
 
         def other(kind: Kind, index: int, data: memoryview) -> None:
-            if kind is Kind.REDUCED and attempt.uids[attempt.me] == host.uid:
+            meant = victim in ("", attempt.uids[self._j])
+            if meant and kind is Kind.REDUCED and attempt.uids[attempt.me] == host.uid:
                 data = memoryview(bytes([self._j + 1]) * len(data))
             send(kind, index, data)
 
