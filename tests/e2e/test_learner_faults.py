@@ -7,7 +7,7 @@ is as if nothing had happened.
 
 from __future__ import annotations
 
-import os
+import random
 import signal
 import socket
 import threading
@@ -27,6 +27,7 @@ from tests.processes import until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STALL = 4.0  # seconds of silence that these learners take, in place of ten
+NOISE = b"\x55" + random.Random(1).randbytes(999)  # some first bytes announce more to come
 PROOF = 0.0  # seconds: what is proven needs no waiting
 
 
@@ -194,7 +195,7 @@ def test_strangers_at_the_door(network: Learners) -> None:
     def nonsense() -> None:
         while not over.is_set():
             with socket.create_connection(("127.0.0.1", sl.port)) as sock:
-                sock.sendall(os.urandom(1000))
+                sock.sendall(NOISE)
                 sock.settimeout(BOUND)
                 while _received(sock):
                     pass
