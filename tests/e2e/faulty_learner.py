@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import os
 import random
@@ -43,6 +44,7 @@ MOMENT, GO_ON = "fault", "go-on"  # files in the learner's folder
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 _running: Exchange | None = None  # the last one
+_noting = threading.Lock()  # several threads may fail at once
 
 
 def armed() -> bool:
@@ -53,10 +55,11 @@ def armed() -> bool:
 def happened() -> None:
     """Now: note the moment, once."""
     path = Path(os.environ["SWARM_LINK"]) / MOMENT
-    if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(repr(time.monotonic()))
-        part.rename(path)
+    with _noting:
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_text(repr(time.monotonic()))
+            part.rename(path)
 
 
 def told_to_go_on() -> None:
@@ -110,12 +113,10 @@ def end_by(number: int) -> None:
 
 def in_the_middle_of_sending(number: int) -> None:
     """A signal to itself between its second contribution chunk and the third, to whomever."""
-    chunks = 0
+    chunks = itertools.count(1)
 
     def act(channel: Channel, index: int, data: memoryview, real: Send) -> None:
-        nonlocal chunks
-        chunks += 1
-        if chunks == 3:
+        if next(chunks) == 3:
             end_by(number)
         real(channel, Kind.CONTRIB, index, data)
 
@@ -124,12 +125,10 @@ def in_the_middle_of_sending(number: int) -> None:
 
 def in_the_middle_of_reducing(number: int) -> None:
     """A signal to itself when two chunks of its shard are reduced and the third is about to be."""
-    real, chunks = WeightedMean.reduce, 0
+    real, chunks = WeightedMean.reduce, itertools.count(1)
 
     def reduce(self: WeightedMean, *args: Any, **options: Any) -> None:
-        nonlocal chunks
-        chunks += armed()
-        if chunks == 3:
+        if armed() and next(chunks) == 3:
             end_by(number)
         real(self, *args, **options)
 
