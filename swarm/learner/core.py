@@ -86,7 +86,7 @@ class Core(Knowledge):
             before = self.phase + str(len(self.out))
             self.phase = phase.name
             phase.act(self)
-            self.waiting = phase.sentence(self)
+            self.waiting = "" if self.ended else phase.sentence(self)
         return self.out
 
     # ----------------------------------------------------------------- events

@@ -315,6 +315,7 @@ def test_it_stays_at_the_end_for_those_who_need_the_model() -> None:
     assert run.core.waiting == "staying until these have the last model, too: sl-3"
     last = {**run.record["last"], "holders": [ME, SHE, HE]}
     assert any(isinstance(e, Exit) for e in run.news(last=last))
+    assert run.core.waiting == ""
 
 
 def test_a_dirty_file_is_restored_before_the_last_answer() -> None:
