@@ -1,6 +1,13 @@
-"""What all tests share."""
+"""What all tests share, and how they are spread over two processes.
+
+Most of the time tests wait for processes of their own, so `make test` runs two workers. Tests of
+whole hosts stay together in one of them, as they share an engine, the names of network namespaces,
+and what is built in the repository; others go file by file.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from hypothesis import settings
@@ -12,16 +19,26 @@ from tests.engine import images
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+HOSTS = ("tests/docs/", "tests/e2e/", "tests/engine/", "tests/ethereum/")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need an engine come last: its images are built beside the others."""
-    items.sort(key=_needs_engine)
+    """Whole hosts first, but those that need an engine after the others: its images take long."""
+    items.sort(key=lambda item: (not _is_host(item), _needs_engine(item)))
+    for item in items:
+        group = "hosts" if _is_host(item) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start to build, unless tests are only listed."""
-    if not session.config.option.collectonly and any(map(_needs_engine, session.items)):
+    """Start to build images in the worker that gets the first group."""
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if first and not session.config.option.collectonly and any(map(_needs_engine, session.items)):
         images.begin()
+
+
+def _is_host(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(HOSTS) or _needs_engine(item)
 
 
 def _needs_engine(item: pytest.Item) -> bool:

@@ -13,12 +13,14 @@ a test fails, the ends of all logs are printed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -33,11 +35,36 @@ READY = "swarm.blCnt : INFO : Starting SWARM-API-SERVER on port: {port}"
 TAIL = 60  # lines of each log that a failed test prints
 
 
+LOWEST, HIGHEST = 20_000, 30_000
+COUNTER = Path(tempfile.gettempdir()) / f"swarm-tests-port-{os.getuid()}"
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on, and that no other test gets until all others have been.
+
+    They lie below those that the kernel gives to outgoing connections, and are counted in a file
+    that the tests' processes share: a port from `bind(0)` is anybody's until it is bound again.
+    """
+    with COUNTER.open("a+") as counter:
+        fcntl.flock(counter, fcntl.LOCK_EX)
+        counter.seek(0)
+        last = int(counter.read() or LOWEST)
+        for number in range(last + 1, last + 1 + HIGHEST - LOWEST):
+            port = LOWEST + (number - LOWEST) % (HIGHEST - LOWEST)
+            if _is_free(host, port):
+                counter.truncate(0)
+                counter.write(str(port))
+                return port
+    raise AssertionError(f"no free port from {LOWEST} to {HIGHEST}")
+
+
+def _is_free(host: str, port: int) -> bool:
     with socket.socket() as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
 
 
 def until(condition: Callable[[], object], timeout: float, what: str) -> None:

@@ -15,7 +15,8 @@ from swarm.identity import Role
 from swarm.launch import look
 from tests import pki
 from tests.learner.processes import Network
-from tests.learner.program import BOUND, CONTRACT, free_port
+from tests.learner.program import BOUND, CONTRACT
+from tests.processes import free_port
 
 pytestmark = pytest.mark.slow
 

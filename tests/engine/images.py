@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from tests.engine.up import ensure
+from tests.engine.up import ensure, one_at_a_time
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BASE = "swarm-base:latest"
@@ -42,6 +42,11 @@ def nodes() -> str:
 
 
 def _build() -> str:
+    with one_at_a_time("images"):
+        return _build_alone()
+
+
+def _build_alone() -> str:
     done = subprocess.run(
         [str(REPOSITORY / "image" / "build")],
         cwd=REPOSITORY,

@@ -52,7 +52,7 @@ def ensure() -> str:
         return f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}"
     if os.geteuid() != 0:
         return "no Docker engine runs, and starting one needs root"
-    with _lock():
+    with one_at_a_time("engine"):
         if answers():
             return ""
         reason = _install()
@@ -63,9 +63,9 @@ def ensure() -> str:
 
 
 @contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """One starter at a time, across processes."""
-    path = Path(tempfile.gettempdir()) / "swarm-tests-engine.lock"
+def one_at_a_time(what: str) -> Iterator[None]:
+    """One process at a time does this."""
+    path = Path(tempfile.gettempdir()) / f"swarm-tests-{what}.lock"
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import platform
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from tests.ethereum import npm
+from tests.processes import free_port
 
 VERSION = "1.7.1"
 START_SECONDS = 60.0
@@ -96,7 +96,7 @@ class Anvil:
         self.state = state
         self.chain_id = chain_id
         self.accounts = ACCOUNTS
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -185,9 +185,3 @@ class Anvil:
     def reorganise(self, depth: int) -> None:
         """Replace the last `depth` blocks by empty ones."""
         self.rpc("anvil_reorg", depth, [])
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -13,7 +13,8 @@ from swarm.api.client import ApiClient
 from swarm.identity import Identity, Role, node_uid
 from swarmlearning import link
 from tests import pki
-from tests.learner.program import BOUND, CONTRACT, Program, free_port
+from tests.learner.program import BOUND, CONTRACT, Program
+from tests.processes import free_port
 
 
 class Network:

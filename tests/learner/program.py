@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from swarm.merge.progress import Limits
 from swarmlearning import link, tensors
 from swarmlearning.tensors import Layout
 from tests.learner.fake_ledger import Client, Ledger
+from tests.processes import free_port
 
 BOUND = 60.0  # seconds; never reached when things work
 CONTRACT = "defaultbb.cqdb.sml.hpe"
@@ -181,9 +181,3 @@ class Host:
         self.program.close()
         self.learner.stop()
         self.thread.join(BOUND)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
