@@ -70,7 +70,9 @@ class Profile:
             cpu = time.process_time()
             self._rounds.append({**self._spent, "total": cpu - self._cpu})
             self._spent, self._cpu = {}, cpu
-        self._path.write_text(json.dumps(self._rounds))
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._rounds))
+        fresh.replace(self._path)  # whoever reads it meanwhile finds it whole
 
 
 def install(profile: Profile) -> None:

@@ -7,6 +7,7 @@ the framework, check-in, merge, decision, weights back into it.
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing as mp
 import os
@@ -25,7 +26,8 @@ from swarmlearning.callback import SwarmCallbackBase
 from swarmlearning.settings import SLPlatforms
 from tests import pki
 from tests.learner.processes import Network
-from tests.learner.program import CONTRACT, free_port
+from tests.learner.program import CONTRACT
+from tests.processes import free_port, until
 
 PATIENCE = 300.0  # seconds for any one round
 TENSORS = 24  # of a model
@@ -138,7 +140,7 @@ def run(
             spent.append(_cpu(network) - before)
         found = [pipe.recv() for pipe in pipes]
         peak = max(peak_rss(process.pid) for process in network.processes[1:])
-        reports = [path.read_text() for path in sorted(folder.glob("sl-*/profile.json"))]
+        reports = _reports(folder, rounds + WARM_UP)
     finally:
         network.close()
     of_rounds = [list(marks) for marks in zip(*(one["rounds"] for one in found), strict=True)]
@@ -150,6 +152,14 @@ def run(
         peak,
         reports,
     )
+
+
+def _reports(folder: Path, rounds: int) -> list[str]:
+    """What profiled learners wrote; they do so after they have told their programs of a round."""
+    paths = sorted(folder.glob("sl-*/profile.json"))
+    for path in paths:
+        until(lambda p=path: len(json.loads(p.read_text())) >= rounds, PATIENCE, f"{path} is whole")
+    return [path.read_text() for path in paths]
 
 
 def peak_rss(pid: int | str) -> int:

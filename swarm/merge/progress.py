@@ -150,8 +150,8 @@ class Link:
             return ""
         if self.blocked:
             return ""
-        if self.waits:
-            return "it waits for others"
         if self.unreachable_since is not None:
             return f"not reachable: {self.unreachable_why}"
+        if self.waits:
+            return "it waits for others"
         return f"silent for {now - self.since:.0f} s" if now - self.since >= 1 else "receiving"

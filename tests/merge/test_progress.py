@@ -123,6 +123,14 @@ def test_unreachable_and_reached_again() -> None:
     assert one.blame("me", 104.0) == ""
 
 
+def test_why_it_is_not_reached_is_told_before_what_it_said_last() -> None:
+    one = link()
+    one.wait_came({"third": 1}, 101.0)
+    assert one.owes(101.0) == "it waits for others"
+    one.not_reached("its key is barred", 102.0)
+    assert one.owes(102.0) == "not reachable: its key is barred"
+
+
 def test_complete_and_proven_faults() -> None:
     one = link()
     one.complete = True
