@@ -11,6 +11,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.engine import images
 
@@ -19,15 +20,24 @@ from tests.engine import images
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-HOSTS = ("tests/docs/", "tests/e2e/", "tests/engine/", "tests/ethereum/")
+HOSTS = ("tests/docs/", "tests/e2e/", "tests/engine/", "tests/ethereum/", "tests/swop/")
+
+
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a worker all tests of hosts, or all tests of a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "hosts" if nodeid.startswith(HOSTS) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
+    """Whatever `--dist` says."""
+    return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole hosts first, but those that need an engine after the others: its images take long."""
-    items.sort(key=lambda item: (not _is_host(item), _needs_engine(item)))
-    for item in items:
-        group = "hosts" if _is_host(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (not item.nodeid.startswith(HOSTS), _needs_engine(item)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -35,10 +45,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
     if first and not session.config.option.collectonly and any(map(_needs_engine, session.items)):
         images.begin()
-
-
-def _is_host(item: pytest.Item) -> bool:
-    return item.nodeid.startswith(HOSTS) or _needs_engine(item)
 
 
 def _needs_engine(item: pytest.Item) -> bool:
