@@ -19,7 +19,7 @@ from typing import Any
 from swarm.identity import Identity
 from swarm.ledger.transaction import SignedTransaction, Transaction
 
-AHEAD = 1900  # heights until a transaction expires; the ledger allows 2000
+AHEAD = 1200  # heights until a transaction expires: one sender may have 20,000 that have not
 PATIENCE = 60.0  # seconds for the last answers
 WAIT = 20  # seconds that a node keeps a request
 
