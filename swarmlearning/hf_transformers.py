@@ -15,10 +15,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from swarmlearning import torch_measure, torch_weights
-from swarmlearning.callback import SwarmCallbackBase
 from swarmlearning.errors import SwarmError
 from swarmlearning.settings import HFMode, SLPlatforms
-from swarmlearning.tensors import Array
+from swarmlearning.torch_callback import TorchCallback
 
 __all__ = ["SwarmCallback", "SwarmError"]
 
@@ -26,7 +25,7 @@ LABELS = ("labels", "label", "label_ids")
 DEFAULT_BATCH = 8  # the Trainer's own
 
 
-class SwarmCallback(SwarmCallbackBase, TrainerCallback):  # type: ignore[misc]
+class SwarmCallback(TorchCallback, TrainerCallback):  # type: ignore[misc]
     """Merges a Transformers model with its peers while `Trainer.train` runs. See SwarmCallbackBase.
 
     The Trainer calls all hooks by itself. `syncFrequency` counts optimizer steps: with gradient
@@ -78,11 +77,8 @@ class SwarmCallback(SwarmCallbackBase, TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
     def _use(self, model: Any) -> None:
-        """Take `model` for the one that is trained. Raises SwarmError when it cannot be merged."""
-        if not isinstance(model, torch.nn.Module):
-            raise SwarmError(f"model has to be a torch.nn.Module, not {type(model).__name__}")
-        torch_weights.refuse_many_processes()
-        self._model = torch_weights.unwrap(model)
+        """Take `model`, and check that it fits the mode. Raises SwarmError."""
+        self._take(model)
         if self._mode is HFMode.full and hasattr(self._model, "peft_config"):
             self.logger.info("hfMode is full: the base model travels, too. 'peft' sends adapters")
         self._weights()
@@ -92,12 +88,6 @@ class SwarmCallback(SwarmCallbackBase, TrainerCallback):  # type: ignore[misc]
         if self._mode is HFMode.peft:
             state = _adapter(self._model, state)
         return torch_weights.to_merge(self._model, state)
-
-    def _saveModelWeightsToDict(self) -> dict[str, Array]:
-        return torch_weights.to_arrays(self._weights())
-
-    def _loadModelWeightsFromDict(self, inDict: Mapping[str, Array]) -> None:
-        torch_weights.load(self._weights(), inDict)
 
     def _calculateLocalLossAndMetrics(self) -> tuple[float, float]:
         device = torch_measure.device_of(self._model)

@@ -15,19 +15,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
-from swarmlearning import torch_measure, torch_weights
-from swarmlearning.callback import SwarmCallbackBase
+from swarmlearning import torch_measure
 from swarmlearning.errors import SwarmError
 from swarmlearning.settings import SLPlatforms
-from swarmlearning.tensors import Array
+from swarmlearning.torch_callback import TorchCallback
 
 __all__ = ["SwarmCallback", "SwarmError"]
 
 
-class SwarmCallback(SwarmCallbackBase):
+class SwarmCallback(TorchCallback):
     """Merges a PyTorch model with its peers. See SwarmCallbackBase for the hooks.
 
     `model` is the module that is trained, alone or inside DataParallel; its whole `state_dict` is
@@ -48,10 +46,7 @@ class SwarmCallback(SwarmCallbackBase):
         model = params.get("model")
         if model is None:
             raise SwarmError("Pytorch model is None")
-        if not isinstance(model, torch.nn.Module):
-            raise SwarmError(f"model has to be a torch.nn.Module, not {type(model).__name__}")
-        torch_weights.refuse_many_processes()
-        self._model = torch_weights.unwrap(model)
+        self._take(model)
         self._measure = torch_measure.Measure(params)
         if self._settings.adaptive and not self._measure.has_loss:
             raise SwarmError("Adaptive sync follows the loss: give lossFunction, too")
@@ -65,15 +60,6 @@ class SwarmCallback(SwarmCallbackBase):
         if not isinstance(valData, DataLoader):
             raise SwarmError(f"adsValData type passed is {type(valData)}; give a DataLoader")
         return valData, None, None, None, None
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return torch_weights.to_merge(self._model, self._model.state_dict(keep_vars=True))
-
-    def _saveModelWeightsToDict(self) -> dict[str, Array]:
-        return torch_weights.to_arrays(self._weights())
-
-    def _loadModelWeightsFromDict(self, inDict: Mapping[str, Array]) -> None:
-        torch_weights.load(self._weights(), inDict)
 
     def _calculateLocalLossAndMetrics(self) -> tuple[float, float]:
         device = torch_measure.device_of(self._model)
