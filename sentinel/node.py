@@ -219,7 +219,7 @@ class NetworkNode:
         settings = self.settings
         wanted = {
             "host": settings.host,
-            "port": settings.api_port,
+            "port": settings.api_announced,
             "p2p": [settings.announced],
             "peer_id": self._mesh.peer_id,
             "name": settings.name,

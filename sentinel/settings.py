@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm.address import SERVICE_PORT, service_address
 from swarm.errors import LocalError
 from swarm.ledger.ethereum.contract import checked_address
 from swarm.ledger.ethereum.urls import end_points
@@ -67,9 +68,11 @@ class Settings:
     """How this node is reached, what it starts from and where it keeps its ledger."""
 
     name: str
-    host: str  # address or name that other nodes and clients use
+    host: str  # address or name that clients use
     listen: str  # address to bind
-    api_port: int
+    api_port: int  # to bind
+    api_announced: int  # as clients reach it
+    p2p_host: str  # address or name that other nodes use
     p2p_port: int  # to bind
     p2p_announced: int  # as others reach it
     is_sentinel: bool
@@ -82,11 +85,25 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read and check the variables. Raises LocalError SW5101, naming variable and value."""
-        host = env.get("THIS_NODE_IP", "")
-        if not host:
-            raise LocalError("SW5101", "THIS_NODE_IP (--host-ip) is not set")
+        own = env.get("THIS_NODE_IP", "")
+        api_port = _port(env, "SN_API_SERVER_PORT", API_PORT)
+        p2p = _port(env, "SN_P2P_PORT", P2P_PORT)
+        host, announced = _service(env, "SN_API_SERVICE") or (own, api_port)
+        p2p_host, p2p_announced = _service(env, "SN_ETH_P2P_SERVICE", P2P_PORT) or (
+            own,
+            _port(env, "SN_ETH_PORT_EXT", p2p),
+        )
+        if not host or not p2p_host:
+            raise LocalError(
+                "SW5101",
+                "THIS_NODE_IP (--host-ip) is not set, nor both of SN_API_SERVICE "
+                "(--sn-api-service) and SN_ETH_P2P_SERVICE (--sn-p2p-service)",
+            )
         is_sentinel = _flag(env, "SN_I_AM_SENTINEL")
-        sentinel = env.get("SENTINEL_NODE_IP", "")
+        sentinel, sentinel_port = _service(env, "SENTINEL_API_SERVICE") or (
+            env.get("SENTINEL_NODE_IP", ""),
+            _port(env, "SENTINEL_API_SERVER_PORT", API_PORT),
+        )
         if is_sentinel and sentinel:
             raise LocalError(
                 "SW5101", f"a node is the sentinel, or joins one ({sentinel}): not both"
@@ -94,17 +111,18 @@ class Settings:
         model = env.get("SWARM_FAULT_MODEL") or BYZANTINE
         if model not in FAULT_MODELS:
             raise LocalError("SW5101", f"SWARM_FAULT_MODEL={model}: not one of {FAULT_MODELS}")
-        p2p = _port(env, "SN_P2P_PORT", P2P_PORT)
         return cls(
             name=env.get("SWARM_NODE_NAME") or host,
             host=host,
             listen=env.get("SWARM_LISTEN") or "0.0.0.0",  # noqa: S104 - reachable by default
-            api_port=_port(env, "SN_API_SERVER_PORT", API_PORT),
+            api_port=api_port,
+            api_announced=announced,
+            p2p_host=p2p_host,
             p2p_port=p2p,
-            p2p_announced=_port(env, "SN_ETH_PORT_EXT", p2p),
+            p2p_announced=p2p_announced,
             is_sentinel=is_sentinel,
             sentinel_host=sentinel,
-            sentinel_port=_port(env, "SENTINEL_API_SERVER_PORT", API_PORT),
+            sentinel_port=sentinel_port,
             data_dir=Path(env.get("SWARM_DATA_DIR") or DATA_DIR),
             fault_model=model,
             ethereum=EthereumSettings.from_env(env),
@@ -114,11 +132,22 @@ class Settings:
     def announced(self) -> str:
         """The multiaddress under which other network nodes dial this one."""
         try:
-            version = ipaddress.ip_address(self.host).version
+            version = ipaddress.ip_address(self.p2p_host).version
             kind = "ip4" if version == 4 else "ip6"
         except ValueError:
             kind = "dns"
-        return f"/{kind}/{self.host}/tcp/{self.p2p_announced}"
+        return f"/{kind}/{self.p2p_host}/tcp/{self.p2p_announced}"
+
+
+def _service(env: Mapping[str, str], name: str, port: int = SERVICE_PORT) -> tuple[str, int] | None:
+    """Host and port of a service behind a reverse proxy; None where none is named."""
+    text = env.get(name, "")
+    if not text:
+        return None
+    try:
+        return service_address(text, port)
+    except ValueError as error:
+        raise LocalError("SW5101", f"{name}: {error}") from None
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:

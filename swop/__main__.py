@@ -63,7 +63,15 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
     sn_host, sn_port = sn_address(profile, settings.sn_host, settings.sn_port)
     kind = settings.runtime or profile.resourcemgr.mgrtype
     uid = node_uid(identity.fingerprint, settings.name)
-    host = Host(uid, sn_host, sn_port, settings.user, kind is ManagerType.DOCKER)
+    locator = profile.apisrv.locator
+    host = Host(
+        uid,
+        sn_host,
+        sn_port,
+        settings.user,
+        containers=kind is ManagerType.DOCKER,
+        service=bool(locator.service) or (settings.sn_service and not locator.host),
+    )
     runtime = make_runtime(kind, settings, profile, uid)
     api = ApiClient(identity, [(sn_host, sn_port)])
     follow(identity, api.audit)

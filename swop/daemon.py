@@ -134,8 +134,9 @@ class Daemon:
         args = {
             "uid_name": self._name,
             "type": "SWOP",
-            "host": "",
-            "port": 0,
+            # It listens nowhere. Behind a proxy, the name of its SN tells where it belongs.
+            "host": self._host.sn_host if self._host.service else "",
+            "port": self._host.sn_port if self._host.service else 0,
             "p2p": [],
             "peer_id": "",
             "parent": str(self._api.status().get("uid", "")),

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.profile import AttributeType, ContainerOptions, MountType, Node, Profile
 
@@ -107,6 +108,7 @@ class Host:
     sn_port: int
     user: str = ""  # "uid:gid" of the user programs
     containers: bool = True  # False: plain processes, which share the host's ports
+    service: bool = False  # the SN is behind a reverse proxy, under the name `sn_host`
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,7 @@ def sn_address(profile: Profile, host: str, port: int | None) -> tuple[str, int]
     """The SN to talk to: the profile wins over what run-swop was given. LocalError SW7004."""
     locator = profile.apisrv.locator
     if locator.service:
-        name, _, number = locator.service.partition(":")
-        return name, int(number) if number.isdigit() else 443
+        return service_address(locator.service)
     found = locator.host or host
     if not found:
         raise LocalError("SW7004", "no SN is given: neither apisrv.locator.host nor SN_NODE_IP")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -29,6 +30,7 @@ from pydantic import (
     model_validator,
 )
 
+from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.located_yaml import Located, YamlProblem, load
 
@@ -95,6 +97,11 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _service(value: str) -> str:
+    service_address(value)
+    return value
+
+
 def _null_is_empty(value: Any) -> Any:
     return [] if value is None else value
 
@@ -102,6 +109,7 @@ def _null_is_empty(value: Any) -> Any:
 Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
 Labels = Annotated[dict[str, str], BeforeValidator(_labels)]
 TextList = Annotated[list[Text], BeforeValidator(_listed)]
+Service = Annotated[str, AfterValidator(_service)]
 
 
 class MountType(str, Enum):
@@ -161,7 +169,9 @@ class Licence(Strict):
 class ApiLocator(Strict):
     host: str | None = Field(None, description="address of an SN; null = what run-swop was given")
     port: Port | None = Field(None, description="port of its API; null = what run-swop was given")
-    service: str | None = Field(None, description="name[:port] of the API behind a reverse proxy")
+    service: Service | None = Field(
+        None, description="name[:port] of the API behind a reverse proxy; comes before host"
+    )
 
 
 class ApiServer(Strict):
@@ -245,7 +255,9 @@ class Node(BaseModel):
     slport: Port | None = Field(
         None, description="port of this host for the SL; null = not published (30305 inside)"
     )
-    slfsservice: str | None = Field(None, description="name[:port] of the SL behind a proxy")
+    slfsservice: Service | None = Field(
+        None, description="name[:port] of the SL behind a proxy; comes before slhostip"
+    )
     slhostname: str | None = Field(description="host name of the SL's container")
     privatedata: PrivateData | None = Field(description="mounted at the task's PrivateContent")
     slenvvars: Environment = Field(description="environment of the SL; overrides envvars")

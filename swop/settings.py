@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.profile import ManagerType
 
@@ -21,6 +22,7 @@ class Settings:
     name: str  # announced name; part of the node's uid
     sn_host: str  # "" when the profile has to name it
     sn_port: int | None
+    sn_service: bool  # it is behind a reverse proxy, under this name
     runtime: ManagerType | None  # None: as the profile says
     keep: bool  # keep SL and ML after RESET, for debugging
     user: str  # "uid:gid" of SL and ML; "" = as they come
@@ -36,17 +38,29 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise LocalError("SW7004", "SWOP_PROFILE (--profile-file-name) is not set")
     name = environment.get("SWARM_NODE_NAME") or socket.gethostname()
     data = environment.get("SWARM_DATA_DIR")
+    sn_host, sn_port = _network_node(environment)
     return Settings(
         profile=directory / file,
         name=name,
-        sn_host=environment.get("SN_NODE_IP", ""),
-        sn_port=_port(environment, "SN_API_SERVER_PORT"),
+        sn_host=sn_host,
+        sn_port=sn_port,
+        sn_service=bool(environment.get("SN_API_SERVICE")),
         runtime=_runtime(environment.get("SWARM_RUNTIME", "")),
         keep=environment.get("SWOP_KEEP_CONTAINERS", "").strip().lower() in TRUE_WORDS,
         user=_user(environment),
         data=Path(data) if data else Path.home() / ".swarm" / name / "data",
         image=environment.get("SWARM_IMAGE", ""),
     )
+
+
+def _network_node(environment: Mapping[str, str]) -> tuple[str, int | None]:
+    """The SN behind a reverse proxy where one is named, else its host and port."""
+    if service := environment.get("SN_API_SERVICE", ""):
+        try:
+            return service_address(service)
+        except ValueError as error:
+            raise LocalError("SW7004", f"SN_API_SERVICE: {error}") from None
+    return environment.get("SN_NODE_IP", ""), _port(environment, "SN_API_SERVER_PORT")
 
 
 def _port(environment: Mapping[str, str], name: str) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.address import service_address
 from swarm.errors import LocalError
 from swarm.learner.knowledge import GRACE
 from swarmlearning import link
@@ -34,11 +35,15 @@ class Settings:
         """Read and check the variables. Raises LocalError SW6010.
 
         SN_NODE_IP, SN_API_SERVER_PORT: a network node · THIS_NODE_IP, SL_FS_PORT: where others
-        reach this learner · SWARM_LISTEN, SL_LISTEN_PORT: where it listens · SWARM_NODE_NAME: its
-        name · SWARM_LINK: directory shared with the program · SL_WAIT_FOR_FULL_QUORUM_SECONDS:
-        patience for absent members once minPeers have checked in.
+        reach this learner · SN_API_SERVICE, SL_FS_SERVICE: the same behind a reverse proxy, as
+        name[:port]; each comes before its pair · SWARM_LISTEN, SL_LISTEN_PORT: where it listens ·
+        SWARM_NODE_NAME: its name · SWARM_LINK: directory shared with the program ·
+        SL_WAIT_FOR_FULL_QUORUM_SECONDS: patience for absent members once minPeers have checked in.
         """
-        announced = _port(env, "SL_FS_PORT", FS_PORT)
+        sn_host, sn_port = _address(
+            env, "SN_API_SERVICE", "SN_NODE_IP", "SN_API_SERVER_PORT", API_PORT
+        )
+        host, announced = _address(env, "SL_FS_SERVICE", "THIS_NODE_IP", "SL_FS_PORT", FS_PORT)
         grace = env.get("SL_WAIT_FOR_FULL_QUORUM_SECONDS") or str(GRACE)
         try:
             seconds = float(grace)
@@ -49,9 +54,9 @@ class Settings:
                 "SW6010", f"SL_WAIT_FOR_FULL_QUORUM_SECONDS is {grace!r}, expected seconds"
             )
         return cls(
-            sn_host=_needed(env, "SN_NODE_IP"),
-            sn_port=_port(env, "SN_API_SERVER_PORT", API_PORT),
-            host=_needed(env, "THIS_NODE_IP"),
+            sn_host=sn_host,
+            sn_port=sn_port,
+            host=host,
             port=announced,
             listen_host=env.get("SWARM_LISTEN") or "0.0.0.0",  # noqa: S104 - published by intent
             listen_port=_port(env, "SL_LISTEN_PORT", FS_PORT),
@@ -61,11 +66,18 @@ class Settings:
         )
 
 
-def _needed(env: Mapping[str, str], name: str) -> str:
-    value = env.get(name, "")
-    if not value:
-        raise LocalError("SW6010", f"{name} is not set")
-    return value
+def _address(
+    env: Mapping[str, str], service: str, host: str, port: str, default: int
+) -> tuple[str, int]:
+    """The service that is named, else host and port."""
+    if text := env.get(service, ""):
+        try:
+            return service_address(text)
+        except ValueError as error:
+            raise LocalError("SW6010", f"{service}: {error}") from None
+    if not env.get(host):
+        raise LocalError("SW6010", f"{host} is not set, nor is {service}")
+    return env[host], _port(env, port, default)
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

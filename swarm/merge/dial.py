@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from swarm.address import asked_name
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
@@ -98,7 +99,9 @@ class Dialler:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             plain.settimeout(HANDSHAKE)
-            sock = self._contexts.current.wrap_socket(plain)
+            sock = self._contexts.current.wrap_socket(
+                plain, server_hostname=asked_name(member.host)
+            )
         except (OSError, ValueError) as error:
             plain.close()
             raise Unreachable(f"{member.address}: no TLS connection: {error}") from None

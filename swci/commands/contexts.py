@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swarm import address
 from swci.command import Command, CommandError
 from swci.display import field
 from swci.output import Output
@@ -11,7 +12,6 @@ from swci.ports import Client
 from swci.session import Context, Session
 
 API_PORT = 30304
-SERVICE_PORT = 443
 RETRY_SECONDS = 5.0
 RETRIES = 360
 
@@ -135,8 +135,10 @@ def port_of(text: str) -> int:
 
 def service_address(text: str) -> tuple[str, int]:
     """Host and port of `fqdn[:port]`. Raises CommandError."""
-    host, colon, port = text.partition(":")
-    return host, port_of(port) if colon else SERVICE_PORT
+    try:
+        return address.service_address(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 COMMANDS = (
