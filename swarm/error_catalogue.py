@@ -521,4 +521,9 @@ CATALOGUE: dict[str, Entry] = {
         "the operator's record of what it started cannot be used",
         "give it a data directory of its own (SWARM_DATA_DIR) that it may write",
     ),
+    "SW7040": Entry(
+        "the engine has no GPU for a user program",
+        "install the driver and the NVIDIA container toolkit on this host and restart the engine,"
+        " or take gpus out of usrcontaineropts",
+    ),
 }

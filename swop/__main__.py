@@ -16,7 +16,7 @@ from swarm.identity.live import follow
 from swarm.log import configure, level_from
 from swop.daemon import Daemon
 from swop.docker_runtime import CONTAINER_INFO, DockerRuntime, own_image
-from swop.plan import Host, sn_address
+from swop.plan import Host, sn_address, without_containers
 from swop.process_runtime import ProcessRuntime
 from swop.profile import ManagerType, Profile, read_profile
 from swop.runtime import Runtime
@@ -90,6 +90,8 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
 def make_runtime(kind: ManagerType, settings: Settings, profile: Profile, uid: str) -> Runtime:
     """The runtime that settings or profile ask for."""
     if kind is ManagerType.PROCESS:
+        if idle := without_containers(profile):
+            log.info("Without effect on local processes: %s", ", ".join(idle))
         return ProcessRuntime(uid, settings.data)
     if not profile.network:
         raise LocalError("SW7003", f"{settings.profile.name}: DOCKER needs a network, found null")

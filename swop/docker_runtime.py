@@ -187,7 +187,17 @@ class DockerRuntime:
             if container is None:
                 container = self._create(program)
             if container.status == "created":
-                container.start()
+                self._run(container, program)
+
+    def _run(self, container: Container, program: Program) -> None:
+        try:
+            container.start()
+        except APIError as error:
+            gpus = program.options.gpus if program.options is not None else None
+            if gpus is None or "capabilities: [[gpu]]" not in _text(error):
+                raise
+            cause = f"{program.name}: gpus: {gpus!r} cannot be given: {_text(error)}"
+            raise LocalError("SW7040", cause) from error
 
     def _create(self, program: Program) -> Container:
         image = program.image or self.image
@@ -385,17 +395,12 @@ def _device(name: str) -> str:
     return ":".join((parts[0], parts[1] if len(parts) > 1 else parts[0], *(parts[2:] or ["rwm"])))
 
 
-def gpu_request(value: str | int) -> DeviceRequest:
-    """The `gpus` option: "all", a number, or "device=3,5"."""
-    text = str(value).strip().strip('"')
-    if text.startswith("device="):
-        ids = [part.strip() for part in text[len("device=") :].split(",") if part.strip()]
+def gpu_request(value: str) -> DeviceRequest:
+    """The engine's form of the checked `gpus` option: "all", a number, or "device=3,5"."""
+    if value.startswith("device="):
+        ids = value.removeprefix("device=").split(",")
         return DeviceRequest(device_ids=ids, capabilities=[["gpu"]])
-    if text != "all" and not text.isdigit():
-        raise LocalError(
-            "SW7011", f'usrcontaineropts.gpus: expected "all", a number or "device=…", found {text}'
-        )
-    return DeviceRequest(count=-1 if text == "all" else int(text), capabilities=[["gpu"]])
+    return DeviceRequest(count=-1 if value == "all" else int(value), capabilities=[["gpu"]])
 
 
 def _for_each(act: Callable[[str], None], names: Sequence[str]) -> None:

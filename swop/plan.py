@@ -152,6 +152,17 @@ def build_proxies(profile: Profile) -> dict[str, str]:
     return {name: v for name, v in profile.envvars.items() if name.lower().endswith("_proxy")}
 
 
+def without_containers(profile: Profile) -> list[str]:
+    """Keys of this profile that mean nothing to local processes."""
+    found = [key for key in ("network", "dns") if getattr(profile, key)]
+    for key in ("sllabels", "usrlabels"):
+        found += [key] if any(getattr(node, key) for node in profile.pairs) else []
+    for key in ("slnetworkopts", "usrnetworkopts"):
+        found += [key] if any(getattr(node, key).ip for node in profile.pairs) else []
+    options = {key for node in profile.pairs for key in node.usrcontaineropts.model_fields_set}
+    return found + [f"usrcontaineropts.{key}" for key in sorted(options - {"gpus"})]
+
+
 def plan_pairs(profile: Profile, task: RunTask, operation: str, host: Host) -> list[Pair]:
     """All pairs of one assignment, by index. LocalError SW7013 when task and profile disagree."""
     nodes = enumerate(profile.pairs)

@@ -132,6 +132,7 @@ class ProcessRuntime:
         alias = _short_alias(link, place)
         environment = {
             **_inherited(python),
+            **_visible_gpus(program),
             **root.rewrite_values(program.environment),
             "SWARM_LINK": str(alias or link),
             MARK: program.name,
@@ -337,6 +338,16 @@ def _inherited(python: str) -> dict[str, str]:
     kept = {name: v for name, v in os.environ.items() if not name.startswith(OWN_PREFIXES)}
     kept["PATH"] = f"{Path(python).parent}:{kept.get('PATH', os.defpath)}"
     return kept
+
+
+def _visible_gpus(program: Program) -> dict[str, str]:
+    """The `gpus` option as the variable by which NVIDIA's libraries choose devices."""
+    gpus = program.options.gpus if program.options is not None else None
+    if gpus is None or gpus == "all":
+        return {}
+    if gpus.isdigit():
+        gpus = ",".join(str(number) for number in range(int(gpus)))
+    return {"CUDA_VISIBLE_DEVICES": gpus.removeprefix("device=")}
 
 
 def _switch_to(user: str) -> tuple[int, int] | None:

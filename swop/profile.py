@@ -5,15 +5,17 @@ and consistent. All problems of a file are reported at once, each with file, lin
 was expected and what was found.
 
 Compatibility: profiles written for HPE Swarm Learning are accepted as they are. The licence
-server's address is taken and ignored. A key of a node that nobody knows is ignored with a warning,
-as it was there; but one that looks like a misspelt known key is an error, as ignoring it would
+server's address is taken and ignored, and so is, with a warning, a key that some profiles carry
+though it never had an effect. Any other unknown key is an error: ignoring a misspelt one would
 change what the profile means.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -34,6 +36,7 @@ from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.located_yaml import Located, YamlProblem, load
 
+KeyPath = tuple[str | int, ...]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -91,6 +94,24 @@ def _labels(value: Any) -> Any:
             name, _, content = str(item).partition("=")
             merged[name] = content
     return merged
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError(f"expected an IPv4 address, found {value!r}") from None
+
+
+_GPUS = re.compile(r"all|[1-9][0-9]{0,3}|device=[\w.:-]+(,[\w.:-]+)*")
+
+
+def _gpus(value: Any) -> Any:
+    """`"all"`, a number or `"device=…"`, with or without the quotes that shells want."""
+    text = str(value).strip().strip("\"'").replace(" ", "")
+    if not _GPUS.fullmatch(text) or isinstance(value, bool):
+        raise ValueError(f'expected "all", a number from 1, or "device=0,1", found {value!r}')
+    return text
 
 
 def _listed(value: Any) -> Any:
@@ -211,13 +232,17 @@ class PrivateData(Strict):
 
 
 class NetworkOptions(Strict):
-    ip: Text | None = Field(None, description="fixed address of the container")
+    ip: Annotated[Text, AfterValidator(_address)] | None = Field(
+        None, description="fixed address of the container (IPv4), in the network's subnet"
+    )
 
 
 class ContainerOptions(Strict):
     """Devices for the user's program: NVIDIA (`gpus`) and AMD (the others)."""
 
-    gpus: str | int | None = Field(None, description='"all", a number, or "device=3,5"')
+    gpus: Annotated[str, BeforeValidator(_gpus)] | None = Field(
+        None, description='NVIDIA: "all", a number, or "device=3,5"; the SL gets none'
+    )
     device: TextList = Field(default_factory=list, description="device files, such as /dev/kfd")
     ipc: Text | None = Field(None, description="IPC mode, such as host")
     shm_size: str | int | None = Field(
@@ -240,10 +265,12 @@ NO_NETWORK_OPTIONS = NetworkOptions.model_validate({})
 NO_CONTAINER_OPTIONS = ContainerOptions.model_validate({})
 
 
-class Node(BaseModel):
-    """One pair: a learner (SL) and the user's program (ML) beside it."""
+# Keys of a slnodedef that never had an effect, and that profiles in circulation carry.
+WITHOUT_EFFECT = frozenset({"sharedcontent"})
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+
+class Node(Strict):
+    """One pair: a learner (SL) and the user's program (ML) beside it."""
 
     idx: Annotated[int, Field(ge=0)] = Field(description="number of the pair, unique, from 0")
     identity: Annotated[list[IdentityItem], Field(min_length=1)] = Field(
@@ -277,12 +304,10 @@ class Node(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _misspelt(cls, data: Any) -> Any:
-        for key in unknown_node_keys(data):
-            close = difflib.get_close_matches(key, cls.model_fields, n=1, cutoff=0.75)
-            if close:
-                raise ValueError(f"unknown key {key!r}; did you mean {close[0]!r}?")
-        return data
+    def _without_effect(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if key not in WITHOUT_EFFECT}
 
     @model_validator(mode="after")
     def _identity_is_complete(self) -> Node:
@@ -298,11 +323,6 @@ class Node(BaseModel):
         if missing:
             raise ValueError(f"identity: expected also an attribute {', '.join(missing)}")
         return self
-
-
-def unknown_node_keys(data: Any) -> list[str]:
-    """Keys of a slnodedef that are not part of the schema."""
-    return [key for key in data if key not in Node.model_fields] if isinstance(data, dict) else []
 
 
 class NodeItem(Strict):
@@ -330,18 +350,6 @@ class Profile(Strict):
     nodes: Annotated[list[NodeItem], Field(min_length=1, max_length=64)] = Field(
         description="the pairs"
     )
-
-    @model_validator(mode="after")
-    def _pairs_do_not_collide(self) -> Profile:
-        for what in ("idx", "slport"):
-            values = [getattr(item.slnodedef, what) for item in self.nodes]
-            twice = {v for v in values if v is not None and values.count(v) > 1}
-            if twice:
-                found = ", ".join(str(value) for value in sorted(twice))
-                raise ValueError(f"nodes: expected a different {what} each, found {found} twice")
-        if self.resourcemgr.mgrtype is ManagerType.DOCKER and not self.network:
-            raise ValueError("network: expected the name of a Docker network, found null")
-        return self
 
     @property
     def pairs(self) -> list[Node]:
@@ -379,7 +387,51 @@ def parse_profile(text: str, name: str) -> Checked:
         profile = Profile.model_validate(located.value)
     except ValidationError as error:
         raise LocalError("SW7003", "; ".join(problems(error, located, name))) from error
+    collisions = [_told(path, said, located, name) for path, said in relations(profile)]
+    if collisions:
+        raise LocalError("SW7003", "; ".join(collisions[:MAX_PROBLEMS]))
     return Checked(profile, tuple(_warnings(located, name)))
+
+
+def relations(profile: Profile) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong between keys that are right each by itself: where, and what was expected."""
+    if profile.resourcemgr.mgrtype is ManagerType.DOCKER and not profile.network:
+        yield ("network",), "expected the name of a Docker network, found null"
+    taken: dict[tuple[str, Any], KeyPath] = {}
+    for number, item in enumerate(profile.nodes):
+        for what, key, value in _claims(item.slnodedef):
+            if what == "slhostname" and profile.resourcemgr.mgrtype is not ManagerType.DOCKER:
+                continue  # a local process has no host name of its own
+            path = ("nodes", number, "slnodedef", *key)
+            other = taken.setdefault((what, value), path)
+            if other is not path:
+                yield path, f"expected a different {what} each, found {value} at {key_path(other)}"
+        yield from _mounts_of_one(number, item.slnodedef)
+
+
+def _claims(node: Node) -> Iterator[tuple[str, KeyPath, Any]]:
+    """What a pair takes for itself alone: what it is, the key below the node, the value."""
+    yield "idx", ("idx",), node.idx
+    if node.slport is not None:
+        yield "slport", ("slport",), node.slport
+    for key in ("slnetworkopts", "usrnetworkopts"):
+        address = getattr(node, key).ip
+        if address is not None:
+            yield "address", (key,), address
+    if node.slhostname and not node.slhostip:  # others reach the SL by this name
+        yield "slhostname", ("slhostname",), node.slhostname
+
+
+def _mounts_of_one(number: int, node: Node) -> Iterator[tuple[KeyPath, str]]:
+    """Two attributes may share a mount, but not a place for different sources."""
+    seen: dict[str, str] = {}
+    for place, item in enumerate(node.identity):
+        attribute = item.attribute
+        source = f"{attribute.mType.value} {attribute.src}"
+        other = seen.setdefault(attribute.tgt.rstrip("/"), source)
+        if other != source:
+            path = ("nodes", number, "slnodedef", "identity", place, "attribute", "tgt")
+            yield path, f"expected a place of its own for {source}, found {other} there"
 
 
 def problems(error: ValidationError, located: Located, name: str) -> list[str]:
@@ -387,19 +439,35 @@ def problems(error: ValidationError, located: Located, name: str) -> list[str]:
     texts = []
     for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path = tuple(part for part in item["loc"] if not str(part).startswith("function-"))
-        where = f"{name}, line {located.line(path)}"
-        shown = key_path(path)
-        texts.append(f"{where}{': ' + shown if shown else ''}: {_expectation(item)}")
+        texts.append(_told(path, _expectation(item), located, name))
     return texts
 
 
-def key_path(path: tuple[str | int, ...]) -> str:
+def _told(path: KeyPath, text: str, located: Located, name: str) -> str:
+    """A problem with its place."""
+    shown = key_path(path)
+    return f"{name}, line {located.line(path)}{': ' + shown if shown else ''}: {text}"
+
+
+def key_path(path: KeyPath) -> str:
     """`("nodes", 0, "slnodedef", "slport")` as `nodes[0].slnodedef.slport`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
+
+def _keys() -> tuple[str, ...]:
+    """Every key that a profile can have, for those who misspell one."""
+    names = []
+    for model in Strict.__subclasses__():
+        for name, info in model.model_fields.items():
+            alias = info.validation_alias
+            names.append(alias if isinstance(alias, str) else name)
+    return tuple(names)
+
+
+KEYS = _keys()
 
 # What each kind of pydantic error expected; the names in braces come from the error.
 EXPECTED = {
@@ -429,7 +497,9 @@ def _expectation(item: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "expected a value for this key, found nothing"
     if kind == "extra_forbidden":
-        return f"expected no such key, found it with {found}"
+        close = difflib.get_close_matches(str(item["loc"][-1]), KEYS, n=1, cutoff=0.75)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"expected no such key, found it with {found}{hint}"
     if kind == "value_error":
         return str(context.get("error", item["msg"]))
     template = EXPECTED.get(kind)
@@ -452,8 +522,7 @@ def describe(value: Any) -> str:
 def _warnings(located: Located, name: str) -> list[str]:
     texts = []
     for number, item in enumerate(located.value["nodes"]):
-        for key in unknown_node_keys(item["slnodedef"]):
+        for key in sorted(WITHOUT_EFFECT & set(item["slnodedef"])):
             path = ("nodes", number, "slnodedef", key)
-            line = located.line(path)
-            texts.append(f"{name}, line {line}: {key_path(path)}: unknown key, ignored")
+            texts.append(_told(path, "has no effect, and is ignored", located, name))
     return texts

@@ -22,7 +22,24 @@ the line, the key, what was expected and what was found.
 
 A star marks a key that must be there; its value may be null where the type says so. Environment
 variables are lists of `NAME: value`; their values are kept as written, and null means empty. For
-an SL, `slenvvars` override `envvars`; for an ML, `usrenvvars` override the task's `Envvars`.
+an SL, `slenvvars` override `envvars`; for an ML, `usrenvvars` override the task's `Envvars`. Above
+both stands what wires a pair together: names, addresses, ports, identity, and the link between SL
+and ML. Options (`slnetworkopts`, `usrnetworkopts`, `usrcontaineropts`) are a map, or a list of
+`key: value` entries in which a key may be repeated.
+
+A profile is refused as a whole, with all its mistakes: an unknown key, a missing one, a value that
+does not fit, and keys that contradict each other. These must differ between the pairs: `idx`,
+`slport`, the fixed addresses, and `slhostname` where `slhostip` is null. Identity attributes may
+share a `tgt` only when they mount the same `src` there.
+
+The SL sees its identity read-only; the ML sees none of it. `privatedata` is mounted where the
+task's `PrivateContent` says, for this pair alone. Both run as the user that `run-swop --swop-uid`
+names, so that is who owns what the ML writes; `privatedata` must let that user write.
+
+With `mgrtype: PROCESS` there are no containers: mounts become links, and the paths in command and
+environment are rewritten to them; `slport` is where the SL listens; `gpus` becomes
+`CUDA_VISIBLE_DEVICES`. `network`, `dns`, host names, fixed addresses, labels and the other
+container options mean nothing there, which the operator says when it starts.
 
 This file is made from the program: `python -m swop.schema > profiles/SCHEMA.md`.
 """

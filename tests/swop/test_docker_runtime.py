@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
@@ -42,17 +41,13 @@ class TestWithoutAnEngine:
 
     @pytest.mark.parametrize(
         ("value", "count", "ids"),
-        [("all", -1, None), ('"all"', -1, None), (2, 2, None), ("device=3,5", 0, ["3", "5"])],
+        [("all", -1, None), ("2", 2, None), ("device=3,5", 0, ["3", "5"])],
     )
-    def test_gpus(self, value: Any, count: int, ids: list[str] | None) -> None:
+    def test_gpus(self, value: str, count: int, ids: list[str] | None) -> None:
         request = gpu_request(value)
         assert request["Capabilities"] == [["gpu"]]
         assert (request["Count"] or 0) == count
         assert (request["DeviceIDs"] or None) == ids
-
-    def test_a_strange_gpu_is_named(self) -> None:
-        with pytest.raises(LocalError, match="found some"):
-            gpu_request("some")
 
 
 @pytest.fixture

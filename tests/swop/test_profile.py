@@ -127,12 +127,48 @@ def test_environment_values_keep_their_text_and_null_means_empty() -> None:
         (
             "network: host-1-net",
             "networks: host-1-net\nnetwork: x",
-            "p.yaml, line 8: networks: expected no such key, found it with 'host-1-net'",
+            "p.yaml, line 8: networks: expected no such key, found it with 'host-1-net'; "
+            "did you mean 'network'?",
         ),
         (
             "slport: 16000",
             "slprot: 16000",
-            "p.yaml, line 23: nodes[0].slnodedef: unknown key 'slprot'; did you mean 'slport'?",
+            "p.yaml, line 43: nodes[0].slnodedef.slprot: expected no such key, found it with 16000"
+            "; did you mean 'slport'?",
+        ),
+        (
+            "slport: 16000",
+            "slport: 16000\n        gateway: 1",
+            "p.yaml, line 44: nodes[0].slnodedef.gateway: expected no such key, found it with 1",
+        ),
+        (
+            "        slhostname: sl1\n",
+            "",
+            "p.yaml, line 23: nodes[0].slnodedef.slhostname: "
+            "expected a value for this key, found nothing",
+        ),
+        (
+            '- gpus: "device=3,5"',
+            "- gpus: some",
+            "p.yaml, line 50: nodes[0].slnodedef.usrcontaineropts.gpus: "
+            'expected "all", a number from 1, or "device=0,1", found \'some\'',
+        ),
+        (
+            "slport: 16000",
+            "slport: 16000\n        slnetworkopts: [{ip: sl1}]",
+            "p.yaml, line 44: nodes[0].slnodedef.slnetworkopts.ip: "
+            "expected an IPv4 address, found 'sl1'",
+        ),
+        (
+            "network: host-1-net",
+            "network: null",
+            "p.yaml, line 8: network: expected the name of a Docker network, found null",
+        ),
+        (
+            'tgt: "/swarm-certs/capath"',
+            'tgt: "/swarm-certs/sl-1-cert.pem"',
+            "p.yaml, line 41: nodes[0].slnodedef.identity[2].attribute.tgt: expected a place of "
+            "its own for BIND /certs/ca/capath, found BIND /certs/sl-1-cert.pem there",
         ),
         (
             "aType: KEY",
@@ -164,18 +200,39 @@ def test_all_problems_are_told_at_once() -> None:
     assert refused(text).cause.count("p.yaml, line") == 2
 
 
-def test_two_pairs_need_different_numbers_and_ports() -> None:
+def test_two_pairs_need_different_numbers_ports_and_addresses() -> None:
     node = PROFILE[PROFILE.index("    - slnodedef") :]
-    assert "different idx" in refused(PROFILE + node).cause
-    assert "different slport" in refused(PROFILE + node.replace("idx: 0", "idx: 1")).cause
+    node = node.replace("slport: 16000", "slport: 16000\n        usrnetworkopts: [{ip: 10.0.0.7}]")
+    one = PROFILE[: PROFILE.index("    - slnodedef")] + node
+    told = refused(one + node).cause.split("; ")
+    assert [text.partition(": expected")[0] for text in told] == [
+        "p.yaml, line 59: nodes[1].slnodedef.idx",
+        "p.yaml, line 78: nodes[1].slnodedef.slport",
+        "p.yaml, line 79: nodes[1].slnodedef.usrnetworkopts",
+    ]
+    assert told[0].endswith("expected a different idx each, found 0 at nodes[0].slnodedef.idx")
     other = node.replace("idx: 0", "idx: 1").replace("slport: 16000", "slport: null")
-    assert [pair.idx for pair in parse_profile(PROFILE + other, "p").profile.pairs] == [0, 1]
+    other = other.replace("10.0.0.7", "10.0.0.8")
+    assert [pair.idx for pair in parse_profile(one + other, "p").profile.pairs] == [0, 1]
+    nameless = (one + other).replace("slhostip: 172.1.1.1", "slhostip: null")
+    assert "nodes[1].slnodedef.slhostname: expected a different" in refused(nameless).cause
+    assert parse_profile(nameless.replace("DOCKER", "PROCESS"), "p").profile.pairs
 
 
-def test_an_unknown_key_of_a_node_is_ignored_with_a_warning() -> None:
+def test_a_key_that_never_had_an_effect_is_ignored_with_a_warning() -> None:
     text = PROFILE.replace("slport: 16000", "slport: 16000\n        sharedcontent: null")
     (warning,) = parse_profile(text, "p.yaml").warnings
-    assert warning == "p.yaml, line 44: nodes[0].slnodedef.sharedcontent: unknown key, ignored"
+    assert warning == (
+        "p.yaml, line 44: nodes[0].slnodedef.sharedcontent: has no effect, and is ignored"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"), [("all", "all"), ("2", "2"), ("'\"device=3, 5\"'", "device=3,5")]
+)
+def test_gpus_may_be_written_as_shells_want_them(written: str, kept: str) -> None:
+    text = PROFILE.replace('gpus: "device=3,5"', f"gpus: {written}")
+    assert parse_profile(text, "p").profile.pairs[0].usrcontaineropts.gpus == kept
 
 
 @pytest.mark.parametrize("text", ["", "[]", "just text"])
