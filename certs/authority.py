@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from swarm.identity.keys import PrivateKey
+from swarm.identity.keys import PrivateKey, PublicKey
 
 KeyType = Literal["ec", "rsa", "ed25519"]
 
@@ -45,8 +45,7 @@ class Issued:
 
     @property
     def key_pem(self) -> bytes:
-        """PKCS #8, not encrypted: nodes start without anybody there to type a password."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return key_pem(self.key)
 
 
 def new_key(kind: KeyType = "ec") -> PrivateKey:
@@ -56,6 +55,11 @@ def new_key(kind: KeyType = "ec") -> PrivateKey:
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: PrivateKey) -> bytes:
+    """PKCS #8, not encrypted: nodes start without anybody there to type a password."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def issue_ca(
@@ -69,7 +73,9 @@ def issue_ca(
     key = key or new_key()
     now = now or datetime.now(timezone.utc)
     builder = (
-        _builder(name, _subject(name), key, now - CLOCK_SKEW, now + timedelta(days=days))
+        _builder(
+            name, _subject(name), key.public_key(), now - CLOCK_SKEW, now + timedelta(days=days)
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(cert_sign=True), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
@@ -94,6 +100,33 @@ def issue_leaf(
     It never outlives its CA. `uris` are names of the form that SPIFFE uses.
     """
     key = key or new_key()
+    certificate = certify(
+        ca,
+        name,
+        key.public_key(),
+        days=days,
+        hosts=hosts,
+        uris=uris,
+        serial=serial,
+        not_before=not_before,
+        not_after=not_after,
+    )
+    return Issued(certificate, key)
+
+
+def certify(
+    ca: Issued,
+    name: str,
+    key: PublicKey,
+    *,
+    days: int = LEAF_DAYS,
+    hosts: Sequence[str] = (),
+    uris: Sequence[str] = (),
+    serial: int | None = None,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> x509.Certificate:
+    """The same for a key whose private half stays where it is."""
     now = datetime.now(timezone.utc)
     begin = not_before or now - CLOCK_SKEW
     end = not_after or min(now + timedelta(days=days), ca.certificate.not_valid_after_utc)
@@ -112,7 +145,16 @@ def issue_leaf(
             critical=False,
         )
     )
-    return Issued(builder.sign(ca.key, _hash_for(ca.key)), key)
+    return builder.sign(ca.key, _hash_for(ca.key))
+
+
+def issue_request(name: str, key: PrivateKey, hosts: Sequence[str] = ()) -> bytes:
+    """Certificate signing request (PKCS #10, PEM) for `certify`, signed by the key itself."""
+    names: list[x509.GeneralName] = [x509.DNSName(name)]
+    names += [host_name(host) for host in hosts if host != name]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(name))
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, _hash_for(key)).public_bytes(Encoding.PEM)
 
 
 def issue_crl(
@@ -153,7 +195,7 @@ def _subject(name: str) -> x509.Name:
 def _builder(
     name: str,
     issuer: x509.Name,
-    key: PrivateKey,
+    key: PublicKey,
     begin: datetime,
     end: datetime,
     serial: int | None = None,
@@ -162,11 +204,11 @@ def _builder(
         x509.CertificateBuilder()
         .subject_name(_subject(name))
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(serial or x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -16,75 +16,36 @@ members.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import click
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs.authority import (
     CA_DAYS,
     LEAF_DAYS,
-    Issued,
     KeyType,
-    host_name,
     issue_ca,
     issue_leaf,
     new_key,
 )
-from swarm.errors import LocalError, RemoteError
+from certs.host import (
+    WORD,
+    HostFiles,
+    check_days,
+    check_hosts,
+    first_serial,
+    hosts_of,
+    read_ca,
+    write_file,
+)
+from swarm.errors import LocalError
 from swarm.identity.files import read_certificates, read_private_key
-from swarm.identity.keys import PrivateKey, public_der
+from swarm.identity.keys import PrivateKey
 from swarm.identity.roles import Role
-from swarm.identity.trust import check_validity
-
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_MAX_DAYS = 36500
-
-
-@dataclass(frozen=True)
-class HostFiles:
-    """Where the files of one host lie."""
-
-    directory: Path
-    index: str
-
-    @property
-    def ca_key(self) -> Path:
-        return self.directory / "ca" / f"ca-{self.index}-key.pem"
-
-    @property
-    def ca_serial(self) -> Path:
-        return self.directory / "ca" / f"ca-{self.index}-srl.srl"
-
-    @property
-    def capath(self) -> Path:
-        return self.directory / "ca" / "capath"
-
-    @property
-    def ca_cert(self) -> Path:
-        return self.capath / f"ca-{self.index}-cert.pem"
-
-    def cert(self, role: Role) -> Path:
-        return self.directory / f"{role.lower()}-{self.index}-cert.pem"
-
-    def key(self, role: Role) -> Path:
-        return self.directory / f"{role.lower()}-{self.index}-key.pem"
-
-    def of_ca(self) -> list[Path]:
-        return [self.ca_key, self.ca_serial, self.ca_cert]
-
-    def of_nodes(self) -> list[Path]:
-        return [path for role in Role for path in (self.key(role), self.cert(role))]
 
 
 def make_host(
@@ -106,20 +67,23 @@ def make_host(
     key cannot be used.
     """
     files = HostFiles(directory, str(index))
-    _check_arguments(files.index, days, hosts)
+    if not WORD.fullmatch(files.index):
+        raise LocalError("SW1102", f"the host index {files.index!r} is not a number or short word")
+    check_days(days)
+    check_hosts(hosts)
     try:
         held: dict[Role, _Kept | None] = {}
         files.capath.mkdir(parents=True, exist_ok=True)
         if renew:
-            ca, serial = _read_ca(files)
+            ca, serial = read_ca(files)
             held = {role: _kept(files, role) for role in Role}  # before anything is written
         else:
             if not force:
                 _refuse_overwriting(files)
             ca = issue_ca(f"CA-{index}", days=max(CA_DAYS, days), key=new_key(key_type))
-            serial = _first_serial()
-            _write(files.ca_key, ca.key_pem, private=True)
-            _write(files.ca_cert, ca.certificate_pem)
+            serial = first_serial()
+            write_file(files.ca_key, ca.key_pem, private=True)
+            write_file(files.ca_cert, ca.certificate_pem)
         for role in Role:
             serial += 1
             name = f"{role}-{index}"
@@ -132,27 +96,13 @@ def make_host(
                 serial=serial,
                 key=kept.key if kept else new_key(key_type),
             )
-            _write(files.ca_serial, f"{serial:040X}\n".encode())
+            write_file(files.ca_serial, f"{serial:040X}\n".encode())
             if kept is None:
-                _write(files.key(role), leaf.key_pem, private=True)
-            _write(files.cert(role), leaf.certificate_pem)
+                write_file(files.key(role), leaf.key_pem, private=True)
+            write_file(files.cert(role), leaf.certificate_pem)
     except OSError as fault:
         raise LocalError("SW1103", f"cannot write {fault.filename} ({fault.strerror})") from fault
     return files
-
-
-def _check_arguments(index: str, days: int, hosts: Sequence[str]) -> None:
-    if not _WORD.fullmatch(index):
-        raise LocalError("SW1102", f"the host index {index!r} is not a number or short word")
-    if not 1 <= days <= _MAX_DAYS:
-        raise LocalError("SW1102", f"--days {days} is not between 1 and {_MAX_DAYS}")
-    for host in hosts:
-        try:
-            if not host or any(c.isspace() for c in host):
-                raise ValueError("it is empty or holds blanks")
-            host_name(host)
-        except ValueError as fault:
-            raise LocalError("SW1102", f"--host {host!r} is no IP or DNS name ({fault})") from fault
 
 
 def _refuse_overwriting(files: HostFiles) -> None:
@@ -160,21 +110,6 @@ def _refuse_overwriting(files: HostFiles) -> None:
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise LocalError("SW1101", f"{there[0]}{more} exist already")
-
-
-def _read_ca(files: HostFiles) -> tuple[Issued, int]:
-    """CA and last serial number of an earlier run."""
-    certificate = read_certificates(files.ca_cert)[0]
-    key = read_private_key(files.ca_key)
-    if public_der(key.public_key()) != certificate.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    ):
-        raise LocalError("SW1209", f"the key {files.ca_key} does not belong to {files.ca_cert}")
-    try:
-        check_validity(certificate, datetime.now(timezone.utc))
-    except RemoteError as fault:
-        raise LocalError("SW1102", f"{files.ca_cert}: {fault.cause}: use --force") from fault
-    return Issued(certificate, key), _last_serial(files)
 
 
 class _Kept(NamedTuple):
@@ -191,43 +126,7 @@ def _kept(files: HostFiles, role: Role) -> _Kept | None:
     key = read_private_key(files.key(role))
     if not files.cert(role).exists():
         return _Kept(key, ())
-    certificate = read_certificates(files.cert(role))[0]
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return _Kept(key, ())
-    hosts = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    return _Kept(key, (*names.get_values_for_type(x509.DNSName), *hosts))
-
-
-def _last_serial(files: HostFiles) -> int:
-    """Number in the serial file, or a random start when there is none."""
-    try:
-        return int(files.ca_serial.read_text("ascii"), 16)
-    except FileNotFoundError:
-        return _first_serial()
-    except ValueError as fault:
-        raise LocalError("SW1202", f"{files.ca_serial} holds no hexadecimal number") from fault
-
-
-def _first_serial() -> int:
-    """Random, positive and of at most 20 octets (RFC 5280 4.1.2.2)."""
-    return secrets.randbits(150) | 1 << 150
-
-
-def _write(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Replace the file in one step; private ones are never readable by others, not even briefly."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    mode = 0o600 if private else 0o644
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        draft.replace(path)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-        raise
+    return _Kept(key, hosts_of(read_certificates(files.cert(role))[0]))
 
 
 _EXAMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")

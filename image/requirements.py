@@ -1,6 +1,6 @@
 """Print what a wheel and some of its extras require, one requirement a line, for pip.
 
-    requirements.py WHEEL EXTRA…
+requirements.py WHEEL EXTRA…
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ class Certificate(BaseModel):
     not_after: str = Field(description="when it expires, UTC")
     days_left: float = Field(description="negative when it has expired")
     problem: str = Field(description="why others refuse it; empty when they should not")
+    warning: str = Field(description="that it expires within 30 days; empty before and afterwards")
 
 
 class Evicted(BaseModel):

@@ -56,6 +56,7 @@ class Vigil:
             "not_after": f"{self._identity.not_after:%Y-%m-%dT%H:%M:%SZ}",
             "days_left": round(self._watch.days_left, 1),
             "problem": self._watch.problem(),
+            "warning": self._watch.warning(),
         }
 
     @property

@@ -25,6 +25,26 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW1102": Entry("a wrong option for certificates", "see gen-cert --help"),
     "SW1103": Entry("certificate files cannot be written", "check the directory and its owner"),
+    "SW1104": Entry(
+        "a certificate request cannot be read",
+        "send the file that swarm cert request wrote, whole and as it is",
+    ),
+    "SW1105": Entry(
+        "a certificate request is not signed by its own key",
+        "the file was altered, or somebody asks for another's key: request it anew",
+    ),
+    "SW1106": Entry(
+        "a certificate request asks for what is not issued",
+        "request a node's name (SN-3) with IP addresses and DNS names, as swarm cert request does",
+    ),
+    "SW1107": Entry(
+        "the name was issued for another key",
+        "renew with the same key, choose another name, or use --replace if that key was given up",
+    ),
+    "SW1108": Entry(
+        "the fingerprint was not compared",
+        "ask the requester to read it out again, and sign nothing that differs",
+    ),
     "SW1201": Entry(
         "no identity was given",
         "give --cert and --key (or SWARM_ID_CERT and SWARM_ID_KEY), and --capath or --cacert",

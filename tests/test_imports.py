@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
                       "swarmlearning.tensors", "swarmlearning.narrow"},
     "swarm.audit": {"swarm.identity", "swarm.ledger", "swarm.api", "swarm.merge.blocks",
                     "swarmlearning.tensors"},
-    "swarm.launch": {"swarm.identity"},
+    "swarm.launch": {"swarm.identity", "certs"},
     "sentinel": {"swarm.identity", "swarm.ledger", "swarm.mesh", "swarm.api"},
     "swop": {"swarm.identity", "swarm.api"},
     "swci": {"swarm.identity", "swarm.api"},

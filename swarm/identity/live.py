@@ -74,6 +74,16 @@ class Watch:
             return f"this node's own certificate is not valid: {fault.cause}"
         return ""
 
+    def warning(self) -> str:
+        """What has to be done before long, or "" while there is time."""
+        left = self._identity.not_after - self._clock()
+        if left > WARN_DAYS[0] * _DAY or left <= timedelta(0):  # afterwards it is a problem
+            return ""
+        return (
+            f"the certificate {self._identity.common_name} expires in {_words(left)}, "
+            f"on {self._until()}; renew it with gen-cert --renew or swarm cert renew"
+        )
+
     def look(self) -> News:
         """Take over what has changed on disk. Reads files; never raises for what is in them."""
         self._identity.trust.reload()
@@ -124,12 +134,7 @@ class Watch:
         left = self._identity.not_after - self._clock()
         due = _warnings_due(left)
         if due - self._told and left > timedelta(0):
-            log.warning(
-                "the certificate %s expires in %s, on %s; renew it with gen-cert --renew",
-                self._identity.common_name,
-                _words(left),
-                self._until(),
-            )
+            log.warning("%s", self.warning())
         self._told |= due
 
 

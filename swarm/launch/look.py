@@ -22,10 +22,14 @@ USAGE = """Usage: swarm logs [<name>]   the log of a node; without a name, the n
        swarm record verify   check such a record, and the model
        swarm ledger anchor   write block ids into an Ethereum-compatible network
        swarm ledger new-account | deploy-contract | writer    prepare such a network
+       swarm cert request | sign | renew    certificates for keys that never leave their host
        swarm version         the installed version"""
 
 # Imported when they are used: they know the whole ledger.
 COMMANDS = {
+    ("cert", "request"): "certs.commands:request",
+    ("cert", "renew"): "certs.commands:renew",
+    ("cert", "sign"): "certs.commands:sign",
     ("ledger", "recover"): "swarm.audit.recover:recover",
     ("ledger", "accept"): "swarm.audit.recover:accept",
     ("ledger", "verify"): "swarm.audit.commands:verify_ledger",

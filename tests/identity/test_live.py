@@ -248,6 +248,7 @@ def test_expiry_is_announced_three_times_and_then_said(
         world.at = end - left * DAY
         world.look()
         assert world.watch.days_left == pytest.approx(left)
+        assert bool(world.watch.warning()) == (left < 30), "told in the status for all the time"
         seen.append(len(warnings(caplog)))
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert "SN-1 expires in 29 days" in warnings(caplog)[0]
