@@ -398,6 +398,22 @@ CATALOGUE: dict[str, Entry] = {
     "SW8010": Entry(
         "a task definition is wrong", "correct the named lines; see the reference of task files"
     ),
+    "SW8040": Entry("the port of web mode cannot be opened", "choose a free one: SWCI_WEB_PORT"),
+    "SW8041": Entry(
+        "a client of web mode may not send commands",
+        "use a certificate of the role SWCI from the CA of that SWCI's own certificate",
+    ),
+    "SW8042": Entry(
+        "a request of web mode is malformed",
+        "see docs/how-to/commands-from-programs.md for the form of requests",
+    ),
+    "SW8043": Entry(
+        "a client of web mode asks for too much at the same time",
+        "let earlier commands end; waits and other commands are counted apart",
+    ),
+    "SW8044": Entry(
+        "an uploaded file is not taken", "send one text file in the field file, with a plain name"
+    ),
     "SW9001": Entry(
         "unknown log level",
         "use DEBUG, INFO, WARNING, ERROR or CRITICAL",

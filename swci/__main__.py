@@ -1,9 +1,11 @@
 """`python -m swci`: the command interface, configured by environment variables.
 
 First the start-up script, then commands from standard input: with a prompt when that is a terminal.
-The exit status is 0, or 1 when a command failed under EXIT ON FAILURE or the session could not
-begin, or 130 when a script was interrupted.
+In web mode commands come by HTTPS instead, until SIGTERM. The exit status is 0, or 1 when a command
+failed under EXIT ON FAILURE or the session could not begin, or 130 when a script was interrupted.
 
+    SWCI_MODE             CLI (default) or WEB
+    SWCI_WEB_PORT         port of web mode (default: 30306), on the address SWARM_LISTEN
     SWCI_STARTUP_SCRIPT   script in the user directory; `swci-init` is taken if it is there
     USR_DIR               user directory (default: /platform/swarm/usr)
     SWARM_ID_*            identity
@@ -16,10 +18,12 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+from weakref import WeakSet
 
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError
@@ -40,10 +44,9 @@ def main(env: Mapping[str, str] | None = None) -> int:
     """Run a session; the exit status."""
     env = os.environ if env is None else env
     try:
-        configure(env.get("SWCI_LOG_LEVEL") or env.get("SWARM_LOG_LEVEL") or "WARNING", sys.stderr)
-        mode = env.get("SWCI_MODE", "CLI").upper()
-        if mode != "CLI":
-            raise LocalError("SW8002", f"SWCI_MODE={mode} is not available yet, only CLI is")
+        level = "INFO" if env.get("SWCI_MODE", "").upper() == "WEB" else "WARNING"
+        configure(env.get("SWCI_LOG_LEVEL") or env.get("SWARM_LOG_LEVEL") or level, sys.stderr)
+        port = _web_port(env)
         user_directory = Path(env.get("USR_DIR") or USER_DIRECTORY)
         script = _script(env, user_directory)
         identity = Identity.from_env(env, Role.SWCI)
@@ -51,25 +54,52 @@ def main(env: Mapping[str, str] | None = None) -> int:
         print(f"ERROR : {fault}", file=sys.stderr)
         return 1
 
-    clients: list[ApiClient] = []
-
-    def audit() -> None:
-        for client in tuple(clients):
-            client.audit()
-
-    def connect(host: str, port: int) -> Client:
-        clients.append(ApiClient(identity, [(host, port)]))
-        return clients[-1]
-
-    follow(identity, audit)
-
-    session = Session(language(), connect, user_directory=user_directory, env=env)
+    clients = Clients(identity)
+    session = Session(
+        language(),
+        clients.connect,
+        user_directory=user_directory,
+        env=env,
+        confined=port is not None,
+    )
+    signal.signal(signal.SIGTERM, _terminate)  # as process 1 of a container, it would be ignored
     with contextlib.closing(session):
-        return _run(session, script, Path(env.get("SWARM_HOME") or Path.home() / ".swarm"))
+        try:
+            if port is not None:
+                address = (env.get("SWARM_LISTEN") or "0.0.0.0", port)  # noqa: S104 - as all nodes
+                return _serve(session, script, identity, clients, address)
+            follow(identity, clients.audit)
+            home = Path(env.get("SWARM_HOME") or Path.home() / ".swarm")
+            return _run(session, script, home)
+        except LocalError as fault:
+            print(f"ERROR : {fault}", file=sys.stderr)
+            return 1
+
+
+class Clients:
+    """The connections to network nodes, as long as somebody uses them."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._lock = threading.Lock()
+        self._made: WeakSet[ApiClient] = WeakSet()
+
+    def connect(self, host: str, port: int) -> Client:
+        """A client of one network node."""
+        client = ApiClient(self._identity, [(host, port)])
+        with self._lock:
+            self._made.add(client)
+        return client
+
+    def audit(self) -> None:
+        """End what leads to nodes whose certificate is no longer good."""
+        with self._lock:
+            clients = list(self._made)
+        for client in clients:
+            client.audit()
 
 
 def _run(session: Session, script: list[str], home: Path) -> int:
-    signal.signal(signal.SIGTERM, _terminate)  # as process 1 of a container, it would be ignored
     print(BANNER, flush=True)
     try:
         outcome = run_lines(session, script, sys.stdout)
@@ -81,6 +111,38 @@ def _run(session: Session, script: list[str], home: Path) -> int:
     return 0 if outcome.ok else 1
 
 
+def _serve(
+    session: Session,
+    script: list[str],
+    identity: Identity,
+    clients: Clients,
+    address: tuple[str, int],
+) -> int:
+    """Web mode: the script, and then whatever clients send, until a signal.
+
+    Raises LocalError SW8040 when the port cannot be opened.
+    """
+    from swci.web.server import Server  # imported here: a script needs none of it
+    from swci.web.sessions import Sessions
+
+    print(BANNER, flush=True)
+    try:
+        outcome = run_lines(session, script, sys.stdout)
+        if outcome.leave:
+            return 0 if outcome.ok else 1
+    except KeyboardInterrupt:
+        return 130
+    with contextlib.closing(Sessions(session)) as sessions:
+        server = Server(identity, sessions)
+        follow(identity, clients.audit, server.audit)
+        with contextlib.closing(server):
+            print(f"SWCI WEB SERVER IS UP ON PORT : {server.start(*address)}", flush=True)
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # SIGINT and SIGTERM
+                while True:
+                    session.clock.pause(3600)
+    return 0
+
+
 def _interact(session: Session, home: Path) -> Outcome:
     """Commands from standard input; failures that did not end the session do not count."""
     if sys.stdin is not None and sys.stdin.isatty():
@@ -88,6 +150,19 @@ def _interact(session: Session, home: Path) -> Outcome:
     else:
         outcome = run_lines(session, sys.stdin or (), sys.stdout)
     return outcome if outcome.leave else Outcome(ok=True)
+
+
+def _web_port(env: Mapping[str, str]) -> int | None:
+    """The port of web mode; None in the other mode. Raises LocalError SW8002."""
+    mode = (env.get("SWCI_MODE") or "CLI").upper()
+    if mode not in ("CLI", "WEB"):
+        raise LocalError("SW8002", f"SWCI_MODE={mode}: CLI or WEB expected")
+    if mode == "CLI":
+        return None
+    text = env.get("SWCI_WEB_PORT") or "30306"
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65536):
+        raise LocalError("SW8002", f"SWCI_WEB_PORT={text}: a port expected")
+    return int(text)
 
 
 def _script(env: Mapping[str, str], user_directory: Path) -> list[str]:

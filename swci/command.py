@@ -68,12 +68,14 @@ class Command:
     """One command of the language.
 
     `inline`: the reply takes the place of the echoed line, as `cd` and EXIT ON FAILURE have it.
+    `waits`: it may take long and changes nothing, so it can run beside others and be given up.
     """
 
     grammar: str
     help: str
     handler: Handler = field(repr=False, compare=False)
     inline: bool = False
+    waits: bool = False
 
     @cached_property
     def variants(self) -> tuple[tuple[Element, ...], ...]:

@@ -2,7 +2,8 @@
 
 Scripts say `cd /platform/swarm/usr`, the place of the user directory inside a container. The same
 scripts run outside of one, so that this path means the user directory (USR_DIR) everywhere; all
-other paths are the host's own.
+other paths are the host's own. Where commands come over the network, a directory is *confined*:
+only what lies in the user directory exists.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ USER_DIRECTORY = "/platform/swarm/usr"
 class Directory:
     """Where relative paths of commands begin. `shown` is the path that users see."""
 
-    def __init__(self, user_directory: Path) -> None:
+    def __init__(self, user_directory: Path, *, confined: bool = False) -> None:
         self._user_directory = user_directory
+        self._confined = confined
         self.shown = USER_DIRECTORY
 
     def real(self, path: str = "") -> Path:
-        """The file that a path of a command means."""
+        """The file that a path of a command means. Raises CommandError when it is out of bounds."""
         return self._real(self._resolve(path))
 
     def change(self, path: str) -> None:
@@ -37,6 +39,9 @@ class Directory:
         return posixpath.normpath(posixpath.join(self.shown, path))
 
     def _real(self, path: str) -> Path:
+        real = Path(path)
         if path == USER_DIRECTORY or path.startswith(USER_DIRECTORY + "/"):
-            return self._user_directory / path[len(USER_DIRECTORY) :].lstrip("/")
-        return Path(path)
+            real = self._user_directory / path[len(USER_DIRECTORY) :].lstrip("/")
+        if self._confined and not real.resolve().is_relative_to(self._user_directory.resolve()):
+            raise CommandError(f"{path} is outside of the user directory")
+        return real

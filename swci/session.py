@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,11 @@ class Session:
         user_directory: Path,
         env: Mapping[str, str],
         clock: Clock | None = None,
+        confined: bool = False,
     ) -> None:
         self.language = language
         self.connect = connect
-        self.directory = Directory(user_directory)
+        self.directory = Directory(user_directory, confined=confined)
         self.clock = clock or Clock()
         self.contexts: dict[str, Context] = {}
         self.active: Context | None = None
@@ -74,6 +76,7 @@ class Session:
         self.leaving = False
         self.count = 0  # commands executed so far: the number in the prompt
         self._env = env
+        self._lent: tuple[Client, ...] = ()  # connections that are another session's
 
     @property
     def prompt(self) -> str:
@@ -149,7 +152,17 @@ class Session:
             out.line(f"ERROR : {line}")
         return Outcome(ok=False, leave=self.exit_on_failure)
 
+    def fork(self) -> Session:
+        """Another session, that begins where this one stands and uses its connections."""
+        fork = copy(self)
+        fork.directory = copy(self.directory)
+        fork.contexts = {name: replace(c, env=dict(c.env)) for name, c in self.contexts.items()}
+        fork.active = fork.contexts[self.active.name] if self.active else None
+        fork._lent = tuple(context.client for context in self.contexts.values())
+        return fork
+
     def close(self) -> None:
-        """Close the connections of all contexts."""
+        """Close the connections of its contexts."""
         for context in self.contexts.values():
-            context.client.close()
+            if context.client not in self._lent:
+                context.client.close()

@@ -14,7 +14,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("swarm", "sentinel", "swop", "swci", "certs", "swarmlearning")
-COMMON = {"swarm.errors", "swarm.error_catalogue", "swarm.log", "swarm.bucket", "swarm.address"}
+COMMON = {"swarm.errors", "swarm.error_catalogue", "swarm.log", "swarm.bucket", "swarm.address",
+          "swarm.guests"}  # fmt: skip
 
 # A part, and the parts that it may import beside itself and COMMON. The longest name that fits a
 # module says which part it is in.

@@ -31,7 +31,7 @@ from swarm.launch.plan import (
     Program,
 )
 
-API_PORT, P2P_PORT, FS_PORT = 30304, 30303, 30305
+API_PORT, P2P_PORT, FS_PORT, WEB_PORT = 30304, 30303, 30305, 30306
 
 COMMON = (
     Option(("help",), "show this text", takes_value=False),
@@ -98,6 +98,7 @@ SWOP_OPTIONS = (
 SWCI_OPTIONS = (
     Option(("usr-dir",), "directory of scripts and task definitions"),
     Option(("init-script-name",), "script to run first, a file in --usr-dir (default swci-init)"),
+    Option(("web-port",), f"take commands by HTTPS at this port (usually {WEB_PORT})"),
 )
 
 
@@ -310,6 +311,10 @@ def swci(parsed: Arguments) -> Launch:
         if Path(script).name != script or not (directory / script).is_file():
             raise UsageError(f"--init-script-name: {script}: bad file")
         build.env["SWCI_STARTUP_SCRIPT"] = script
+    if (port := build.port("web-port")) is not None:
+        build.env["SWCI_MODE"] = "WEB"
+        build.process_env["SWCI_WEB_PORT"] = str(port)
+        build.ports.append((port, WEB_PORT))
     return build.launch(remove=True)
 
 

@@ -24,12 +24,12 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm.errors import LocalError, RemoteError
+from swarm.guests import Guest, Guests, shut
 from swarm.identity import Identity, Peer, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
 from swarm.merge.dial import HANDSHAKE, prepare_accepted
 from swarm.merge.exchange import Exchange, Key
 from swarm.merge.fetch import Decided, serve_fetch
-from swarm.merge.guests import Guest, Guests, shut
 from swarm.merge.seal import agree
 from swarm.merge.sending import FOREIGN, UNWELCOME
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError

@@ -175,10 +175,12 @@ COMMANDS = (
         "Wait until the network node answers: at most 360 times 5 seconds, if no number of\n"
         "retries is given.",
         wait_for_ip,
+        waits=True,
     ),
     Command(
         "WAIT FOR SERVICE <service> [<retries:int>]",
         "The same for a node behind a reverse proxy; <service> is <fqdn>[:<port>].",
         wait_for_service,
+        waits=True,
     ),
 )

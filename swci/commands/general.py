@@ -34,10 +34,7 @@ def print_directory(session: Session, args: Args, out: Output) -> None:
 
 def list_directory(session: Session, args: Args, out: Output) -> None:
     """The host's own `ls`, so that it takes the options that users know."""
-    words = [
-        str(session.directory.real(word)) if word.startswith(USER_DIRECTORY) else word
-        for word in args.get("options", "").split()
-    ]
+    words = [_ls_argument(session, word) for word in args.get("options", "").split()]
     try:
         done = subprocess.run(
             ["ls", *words],
@@ -53,6 +50,13 @@ def list_directory(session: Session, args: Args, out: Output) -> None:
         raise CommandError(*done.stderr.rstrip("\n").split("\n"))
     for line in done.stdout.splitlines():
         out.line(line)
+
+
+def _ls_argument(session: Session, word: str) -> str:
+    if word.startswith("-"):
+        return word
+    real = session.directory.real(word)  # raises when it is out of bounds
+    return str(real) if word.startswith(USER_DIRECTORY) else word
 
 
 def leave(session: Session, args: Args, out: Output) -> None:
@@ -78,7 +82,7 @@ def show_help(session: Session, args: Args, out: Output) -> None:
 
 
 COMMANDS = (
-    Command("SLEEP <seconds:int>", "Wait so many seconds.", sleep),
+    Command("SLEEP <seconds:int>", "Wait so many seconds.", sleep, waits=True),
     Command(
         "CD <directory>",
         f"Change the directory that paths begin in. {USER_DIRECTORY} is the user directory.",

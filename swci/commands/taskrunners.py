@@ -185,6 +185,7 @@ COMMANDS = (
         "WAIT FOR TASKRUNNER <taskrunner>",
         "Wait until its task is complete or has failed, and show the progress.",
         wait,
+        waits=True,
     ),
     Command(
         "RESET TASKRUNNER <taskrunner>",

@@ -16,12 +16,13 @@ import numpy as np
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from swarm import guests
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, Role, verify_chain
 from swarm.identity.chain import Peer, key_fingerprint
 from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
-from swarm.merge import blocks, dial, exchange, fetch, guests, server, wire
+from swarm.merge import blocks, dial, exchange, fetch, server, wire
 from swarm.merge.mean import segments
 from swarm.mesh import book, codec, frames, keys
 from swarm.mesh.mesh import PROTOCOL_VERSION, Mesh

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from swarm.merge.guests import Guest, Guests
+from swarm.guests import Guest, Guests
 
 
 @pytest.fixture

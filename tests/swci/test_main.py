@@ -85,7 +85,8 @@ def test_commands_from_standard_input(
     [
         ({"SWCI_STARTUP_SCRIPT": "absent"}, "SW8001: cannot read"),
         ({"SWARM_ID_CERT": ""}, "SW1201: No identity specified"),
-        ({"SWCI_MODE": "WEB"}, "SW8002: SWCI_MODE=WEB is not available yet"),
+        ({"SWCI_MODE": "GUI"}, "SW8002: SWCI_MODE=GUI: CLI or WEB expected"),
+        ({"SWCI_MODE": "WEB", "SWCI_WEB_PORT": "x"}, "SW8002: SWCI_WEB_PORT=x: a port expected"),
         ({"SWCI_LOG_LEVEL": "LOUD"}, "SW9001"),
     ],
 )

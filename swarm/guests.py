@@ -102,9 +102,9 @@ def _dispensable(guests: Iterable[Guest]) -> Guest | None:
     return max(idle, key=lambda guest: counts[guest.who], default=None)  # the oldest of equals
 
 
-def shut(sock: socket.socket) -> None:
+def shut(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     """End a connection beneath TLS, under a thread that may be using it."""
     try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, how)
     except OSError:
         return  # not connected any more
