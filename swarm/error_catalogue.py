@@ -438,6 +438,41 @@ CATALOGUE: dict[str, Entry] = {
         "no node of this name is known on this machine",
         "list what was started with `swarm logs`, or look with `docker ps -a`",
     ),
+    "SW9030": Entry(
+        "the host's file cannot be read",
+        "give it with -f FILE, or write one with `swarm init`",
+    ),
+    "SW9031": Entry(
+        "the host's file is wrong", "correct the named lines; see the reference of swarm.yaml"
+    ),
+    "SW9032": Entry(
+        "a node runs with other settings than its host's file has now",
+        "apply them with `swarm up --restart`, or `swarm down` and `swarm up`",
+    ),
+    "SW9033": Entry(
+        "a node with the name of one of this host runs already",
+        "stop it as it was started, or give the host another `name`",
+    ),
+    "SW9034": Entry(
+        "a node did not become ready in time",
+        "see the reason and the end of its log; `swarm doctor` looks for the cause, and "
+        "`swarm up --wait` gives more time",
+    ),
+    "SW9035": Entry(
+        "no host of this name was started here",
+        "give the file with -f, or one of the named hosts",
+    ),
+    "SW9036": Entry(
+        "a host is being started or stopped by another command",
+        "wait until that has ended",
+    ),
+    "SW9037": Entry(
+        "the record of what `swarm up` started cannot be read",
+        "stop the host's nodes with stop-swarm, and remove the named file",
+    ),
+    "SW9038": Entry(
+        "the file to be written exists already", "choose another with --output, or use --force"
+    ),
     "SW6001": Entry("the learner's port cannot be opened", "choose a free port with --sl-fs-port"),
     "SW6002": Entry(
         "the directory shared with the user's program cannot be used",

@@ -472,6 +472,7 @@ KEYS = _keys()
 # What each kind of pydantic error expected; the names in braces come from the error.
 EXPECTED = {
     "enum": "one of {expected}",
+    "literal_error": "{expected}",
     "none_required": "null (no policy engine is supported)",
     "string_type": "text",
     "string_too_short": "text that is not empty",

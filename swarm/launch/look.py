@@ -13,7 +13,10 @@ from swarm.launch.arguments import UsageError
 from swarm.launch.docker_backend import Docker
 from swarm.launch.plan import version
 
-USAGE = """Usage: swarm logs [<name>]   the log of a node; without a name, the nodes of this host
+USAGE = """Usage: swarm init           write swarm.yaml: a whole host in one file
+       swarm up              start what it describes, and wait until it is ready
+       swarm down            stop that
+       swarm logs [<name>]   the log of a node; without a name, the nodes of this host
        swarm ledger recover  go on when a quorum is lost for good
        swarm ledger accept   follow such a recovery
        swarm ledger verify   check a whole ledger with nothing but the CAs' certificates
@@ -42,6 +45,12 @@ COMMANDS = {
     ("record", "verify"): "swarm.audit.record_commands:verify_record",
 }
 
+HOST_COMMANDS = {
+    "init": "swarm.host.init:main",
+    "up": "swarm.host.commands:up",
+    "down": "swarm.host.commands:down",
+}
+
 
 def main(argv: Sequence[str]) -> int:
     """Execute `swarm`; the exit status. Raises UsageError, LocalError."""
@@ -54,15 +63,22 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{node.name:<24} {node.component:<6} {state}")
         case ["logs", name]:
             return logs(name)
+        case [command, *rest] if command in HOST_COMMANDS:
+            return _execute(HOST_COMMANDS[command], rest)
         case [group, command, *rest] if (group, command) in COMMANDS:
-            module, _, function = COMMANDS[group, command].partition(":")
-            status: int = getattr(import_module(module), function)(rest)
-            return status
+            return _execute(COMMANDS[group, command], rest)
         case [] | ["--help"] | ["help"]:
             print(USAGE)
         case [command, *_]:
             raise UsageError(f"{command}: unknown command\n{USAGE}")
     return 0
+
+
+def _execute(where: str, argv: Sequence[str]) -> int:
+    """Execute `module:function`; its exit status."""
+    module, _, function = where.partition(":")
+    status: int = getattr(import_module(module), function)(argv)
+    return status
 
 
 def logs(name: str) -> int:
