@@ -10,6 +10,14 @@ import pytest
 
 from certs.gen_cert import main as gen_cert
 from swarm.error_catalogue import CATALOGUE
+from swarm.host.hostfile import (
+    Certificates,
+    Docker,
+    HostFile,
+    Learner,
+    NetworkNode,
+    Operator,
+)
 from swarm.launch import components
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -88,3 +96,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in titles}
             assert anchor[1:] in anchors, f"{page.name}: {target}{anchor}"
+
+
+def test_every_key_of_a_hosts_file_is_documented() -> None:
+    page = (DOCS / "reference" / "swarm-yaml.md").read_text()
+    parts = {
+        "": HostFile, "certificates.": Certificates, "network_node.": NetworkNode,
+        "operator.": Operator, "operator.learners[].": Learner, "docker.": Docker,
+    }  # fmt: skip
+    for prefix, model in parts.items():
+        for key in model.model_fields:
+            if f"{key}." not in parts:
+                assert f"`{prefix}{key}`" in page, f"{prefix}{key}"
