@@ -8,6 +8,7 @@ import signal
 import sys
 
 from sentinel.settings import Settings
+from swarm import inherited
 from swarm import log as logs
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role, node_uid
@@ -21,7 +22,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        logs.configure()
+        logs.configure(logs.level_from(os.environ, "SN"))
+        inherited.tell(os.environ, "SN")
         settings = Settings.from_env(os.environ)
         identity = Identity.from_env(os.environ, role=Role.SN)
     except LocalError as fault:

@@ -472,6 +472,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW9038": Entry(
         "the file to be written exists already", "choose another with --output, or use --force"
+    "SW9010": Entry(
+        "a program that shall run beside a node cannot be started",
+        "check --ml-entrypoint: it needs a program on the PATH, or a path that may be executed",
+    ),
+    "SW9011": Entry(
+        "the directory for logs cannot be written to",
+        "name a directory with LOGS_DIR that this node's user may write to, or leave LOGS_DIR out",
     ),
     "SW6001": Entry("the learner's port cannot be opened", "choose a free port with --sl-fs-port"),
     "SW6002": Entry(

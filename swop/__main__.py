@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from types import FrameType
 
+from swarm import inherited
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError, SwarmFault
 from swarm.identity import Identity, Role, node_uid
@@ -29,6 +30,7 @@ def main() -> int:
     """Run the operator; returns the exit status."""
     try:
         configure(level_from(os.environ, "SWOP"))
+        inherited.tell(os.environ, "SWOP")
         daemon, api, runtime = assemble(read_settings(os.environ))
     except SwarmFault as fault:
         print(f"swop: {fault}", file=sys.stderr)

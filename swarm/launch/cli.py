@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from swarm.errors import LocalError
 from swarm.launch import components, docker_backend, look, process_backend, stop
-from swarm.launch.arguments import Arguments, Option, UsageError, parse
+from swarm.launch.arguments import Arguments, UsageError, parse
 from swarm.launch.docker_backend import Docker
 from swarm.launch.docker_options import known_options
-from swarm.launch.plan import SL, SN, SWCI, SWOP, Component, Launch
+from swarm.launch.helps import usage
+from swarm.launch.plan import ML, SL, SN, SWCI, SWOP, Component, Launch
 
 Build = Callable[[Arguments], Launch]
 
@@ -37,7 +38,13 @@ def run_sl(argv: Sequence[str] | None = None) -> int:
 
 def run_swop(argv: Sequence[str] | None = None) -> int:
     """run-swop: start an operator."""
-    return _guarded("run-swop", lambda words: _run(SWOP, components.swop, words), argv)
+
+    def build(parsed: Arguments) -> Launch:
+        return components.swop(
+            parsed, lambda: docker_backend.default_socket(Docker.find(parsed.flag("sudo")))
+        )
+
+    return _guarded("run-swop", lambda words: _run(SWOP, build, words), argv)
 
 
 def run_swci(argv: Sequence[str] | None = None) -> int:
@@ -55,19 +62,6 @@ def swarm(argv: Sequence[str] | None = None) -> int:
     return _guarded("swarm", look.main, argv)
 
 
-def usage(component: Component, options: Sequence[Option]) -> str:
-    """The text of --help."""
-    lines = [f"Usage: run-{component.name} [options]", f"Starts a {component.title} node.", ""]
-    for option in options:
-        names = ", ".join(f"-{name}" if len(name) == 1 else f"--{name}" for name in option.names)
-        lines.append(f"  {names:<44} {option.help}")
-    if component is SL:
-        lines.append(f"  {'--ml-<option>':<44} the user's program: --ml-image, --ml-name,")
-        lines.append(f"  {'':<44} --ml-entrypoint, --ml-cmd, and docker's options")
-    lines += ["", "All options of `docker container create` are understood, too.", ""]
-    return "\n".join(lines)
-
-
 def _guarded(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     try:
         return body(sys.argv[1:] if argv is None else argv)
@@ -80,11 +74,11 @@ def _guarded(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[
 
 
 def _run(component: Component, build: Build, argv: Sequence[str]) -> int:
-    options = (*components.USED_BY[component.name], *components.COMMON, *components.LICENCE)
+    own, common = components.USED_BY[component.name], (*components.COMMON, *components.LICENCE)
     known = known_options(docker_backend.client())
-    parsed = parse(argv, options, known, sidecar=component is SL)
+    parsed = parse(argv, (*own, *common), known, sidecars=(ML.name,) if component is SL else ())
     if parsed.flag("help"):
-        print(usage(component, options))
+        print(usage(component, own, common))
         return 0
     command = f"run-{component.name}"
     _notices(command, parsed)

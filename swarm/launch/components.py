@@ -11,7 +11,7 @@ import ipaddress
 import os
 import pwd
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from swarm.launch import arguments
@@ -28,10 +28,11 @@ from swarm.launch.plan import (
     DockerArguments,
     Launch,
     Mount,
-    Program,
+    Sidecar,
 )
 
 API_PORT, P2P_PORT, FS_PORT, WEB_PORT = 30304, 30303, 30305, 30306
+DOCKER_SOCKET = "/var/run/docker.sock"
 
 COMMON = (
     Option(("help",), "show this text", takes_value=False),
@@ -40,6 +41,7 @@ COMMON = (
     Option(("image",), "image of the node (default: swarm-node of the installed version)"),
     Option(("cmd",), "arguments for the node's program, split as a shell does"),
     Option(("sudo",), "call docker through sudo", takes_value=False),
+    Option(("sidecar",), "declare a further container, configured by --<its name>-<option>"),
     Option(("cert",), "certificate of the node"),
     Option(("key",), "private key of the certificate"),
     Option(("capath",), "directory of trusted CA certificates"),
@@ -171,7 +173,7 @@ class _Builder:
         self.process_env["USR_DIR"] = path
         return Path(path)
 
-    def launch(self, *, remove: bool = False, program: Program | None = None) -> Launch:
+    def launch(self, *, remove: bool = False) -> Launch:
         self.identity()
         docker = self.parsed.docker
         detach = self.parsed.flag("detach")
@@ -191,7 +193,10 @@ class _Builder:
             image=self.get("image") or "",
             detach=detach,
             remove=arguments.flag(docker, "rm", remove),
-            program=program,
+            sidecars=tuple(
+                _sidecar(self.parsed, kind, options)
+                for kind, options in self.parsed.sidecars.items()
+            ),
         )
 
 
@@ -202,8 +207,11 @@ def sn(parsed: Arguments) -> Launch:
     if build.get("host-ip") is None and not behind_proxy:
         raise UsageError("mandatory parameter --host-ip not specified")
     sentinel = parsed.flag("sentinel")
-    if not sentinel and not parsed.own.keys() & {"sentinel-ip", "sentinel-api-service"}:
+    joined = sorted(parsed.own.keys() & {"sentinel-ip", "sentinel-api-service"})
+    if not sentinel and not joined:
         raise UsageError("either --sentinel or --sentinel-ip must be specified")
+    if sentinel and joined:
+        raise UsageError(f"conflicting options: --sentinel and --{joined[0]}")
     build.copy("host-ip", "THIS_NODE_IP")
     _listen_locally(build)
     if sentinel:
@@ -275,11 +283,11 @@ def sl(parsed: Arguments, find_network_node: Callable[[str, str], str]) -> Launc
         build.ports.append((port, FS_PORT))
     build.service("sl-fs-service", "SL_FS_SERVICE", FS_PORT)
     build.container_env["SWARM_LINK"] = LINK_DIRECTORY
-    return build.launch(program=_program(parsed) if parsed.sidecar else None)
+    return build.launch()
 
 
-def swop(parsed: Arguments) -> Launch:
-    """An operator."""
+def swop(parsed: Arguments, default_socket: Callable[[], str]) -> Launch:
+    """An operator. `default_socket` says where the engine listens."""
     build = _Builder(SWOP, parsed)
     directory = build.user_directory()
     if directory is None:
@@ -296,7 +304,7 @@ def swop(parsed: Arguments) -> Launch:
     build.env["SWOP_GID"] = str(_primary_group(uid))
     build.process_env["SWARM_RUNTIME"] = "PROCESS"
     if build.get("runtime") != "process":
-        _docker_socket(build)
+        _docker_socket(build, default_socket)
     return build.launch()
 
 
@@ -326,43 +334,61 @@ def existing(value: str, option: str, fits: Callable[[Path], bool], complaint: s
     return str(path.absolute())
 
 
-def checked_volumes(options: list[tuple[str, str | None]]) -> DockerArguments:
+def checked_volumes(
+    options: Sequence[tuple[str, str | None]], sidecar: str = ""
+) -> DockerArguments:
     """The options with the sources of --volume made absolute; those must exist."""
+    prefix = f"{sidecar}-" if sidecar else ""
     checked: list[tuple[str, str | None]] = []
     for name, value in options:
         if name == "volume" and value is not None:
             source, colon, rest = value.partition(":")
             if colon and "/" in source:
                 if not Path(source).exists():
-                    raise UsageError(f"--volume: {source}: bad mount")
+                    raise UsageError(f"--{prefix}volume: {source}: bad mount")
                 value = f"{Path(source).absolute()}:{rest}"
         checked.append((name, value))
     return tuple(checked)
 
 
-def _program(parsed: Arguments) -> Program:
-    options = parsed.sidecar
+def _sidecar(parsed: Arguments, kind: str, options: Sequence[tuple[str, str | None]]) -> Sidecar:
     image = arguments.last(options, "image")
     if image is None and parsed.own.get("runtime") != "process":
-        raise UsageError("mandatory parameter --ml-image not specified")
-    entrypoint = arguments.last(options, "entrypoint")
-    docker = [o for o in options if o[0] not in ("image", "cmd", "entrypoint", "name", "user")]
-    user = arguments.last(options, "user") or str(os.getuid())
-    if ":" not in user:
-        user = f"{user}:{_primary_group(_number(user, 'ml-user', 'bad user id', 0))}"
-    return Program(
+        raise UsageError(f"mandatory parameter --{kind}-image not specified")
+    own = {"entrypoint", "name", *arguments.SIDECAR_VALUES, *arguments.SIDECAR_FLAGS}
+    docker = [option for option in options if option[0] not in own]
+    if kind == ML.name:
+        docker = [("user", _program_user(options)), *(o for o in docker if o[0] != "user")]
+    return Sidecar(
+        kind=kind,
         name=arguments.last(options, "name") or "",
         image=image or "",
-        entrypoint=tuple(shlex.split(entrypoint or "")),
+        entrypoint=tuple(shlex.split(arguments.last(options, "entrypoint") or "")),
         command=tuple(shlex.split(arguments.last(options, "cmd") or "")),
-        docker=(("user", user), *checked_volumes(docker)),
+        docker=checked_volumes(docker, kind),
+        pid_main=arguments.flag(options, "pid-main", False),
+        volumes_from_main=arguments.flag(options, "volumes-from-main", False),
     )
 
 
-def _docker_socket(build: _Builder) -> None:
-    socket = build.get("docker-socket-file") or "/var/run/docker.sock"
-    path = existing(socket, "docker-socket-file", Path.is_socket, "bad docker socket file")
-    build.mounts.append(Mount(path, "/var/run/docker.sock", read_only=False))
+def _program_user(options: Sequence[tuple[str, str | None]]) -> str:
+    """uid:gid of the user's program: --ml-user, its group looked up if it has none; or ours."""
+    user = arguments.last(options, "user")
+    if not user:
+        return f"{os.getuid()}:{os.getgid()}"
+    if ":" in user:
+        return user
+    return f"{user}:{_primary_group(_number(user, 'ml-user', 'bad user id', 0))}"
+
+
+def _docker_socket(build: _Builder, default_socket: Callable[[], str]) -> None:
+    path = existing(
+        build.get("docker-socket-file") or default_socket(),
+        "docker-socket-file",
+        Path.is_socket,
+        "bad docker socket file",
+    )
+    build.mounts.append(Mount(path, DOCKER_SOCKET, read_only=False))
     owner = Path(path).stat().st_gid
     group = _number(build.get("docker-group-id"), "docker-group-id", "bad group id", owner)
     build.container_env["SWOP_DOCKER_GID"] = str(group)

@@ -19,13 +19,15 @@ from pathlib import Path
 from swarm.errors import LocalError
 from swarm.launch import arguments
 from swarm.launch.arguments import UsageError
+from swarm.launch.components import DOCKER_SOCKET
 from swarm.launch.plan import (
     LABEL,
     LINK_DIRECTORY,
+    ML,
     Component,
     DockerArguments,
     Launch,
-    Program,
+    Sidecar,
     default_image,
 )
 
@@ -43,7 +45,7 @@ class Docker:
         """The client on the PATH, through sudo when asked or needed. LocalError SW9002."""
         path = client()
         if path is None:
-            raise LocalError("SW9002", "there is no docker command on the PATH")
+            raise LocalError("SW9002", "there is neither a docker nor a podman command on the PATH")
         return cls(("sudo", path) if sudo or _needs_sudo() else (path,))
 
     def run(self, *words: str) -> str:
@@ -66,8 +68,16 @@ class Docker:
 
 
 def client() -> str | None:
-    """Path of the docker command, None when there is none."""
-    return shutil.which("docker")
+    """Path of the docker command, or podman's where that is what is there; None without both."""
+    return shutil.which("docker") or shutil.which("podman")
+
+
+def default_socket(docker: Docker) -> str:
+    """Where the engine listens for programs: podman says it, docker has a fixed place."""
+    if Path(docker.command[-1]).name != "podman":
+        return DOCKER_SOCKET
+    path = docker.run("info", "--format", "{{.Host.RemoteSocket.Path}}")
+    return path.removeprefix("unix://")
 
 
 def start(launch: Launch, docker: Docker) -> int:
@@ -76,8 +86,9 @@ def start(launch: Launch, docker: Docker) -> int:
     main = docker.run("container", "create", *create_arguments(launch, image))
     created = [main]
     try:
-        if launch.program is not None:
-            words = program_arguments(launch.program, main, launch.remove)
+        for sidecar in launch.sidecars:
+            link = _link_volume(docker, main) if sidecar.kind == ML.name else ""
+            words = sidecar_arguments(sidecar, main, link, launch.remove)
             created.append(docker.run("container", "create", *words))
         _write_info(docker, main, image)
         for other in created[1:]:
@@ -108,7 +119,9 @@ def create_arguments(launch: Launch, image: str) -> list[str]:
         mode = ":ro" if mount.read_only else ""
         words.append(f"--volume={mount.source}:{mount.target}{mode}")
     words += [f"--publish={outside}:{inside}" for outside, inside in launch.ports]
-    if launch.program is not None:
+    mounted = [value.split(":")[1:2] for name, value in given if name == "volume" and value]
+    with_program = any(sidecar.kind == ML.name for sidecar in launch.sidecars)
+    if with_program and [LINK_DIRECTORY] not in mounted:
         words.append(f"--volume={LINK_DIRECTORY}")
     if launch.remove and not arguments.has(given, "rm"):
         words.append("--rm=true")
@@ -116,26 +129,41 @@ def create_arguments(launch: Launch, image: str) -> list[str]:
     return [*words, image, "python3", "-m", launch.component.module, *launch.arguments]
 
 
-def program_arguments(program: Program, learner: str, remove: bool) -> list[str]:
-    """What follows `docker container create` for the user's program beside container `learner`."""
-    words = [
-        f"--label={LABEL}=ml",
-        f"--volumes-from={learner}",
-        f"--env=SWARM_LINK={LINK_DIRECTORY}",
-    ]
-    if program.name:
-        words.append(f"--name={program.name}")
-        if not arguments.has(program.docker, "hostname"):
-            words.append(f"--hostname={program.name}")
-    if remove and not arguments.has(program.docker, "rm"):
+def sidecar_arguments(sidecar: Sidecar, main: str, link: str, remove: bool) -> list[str]:
+    """What follows `docker container create` for a container beside `main`.
+
+    The user's program gets the volume `link` and not --volumes-from, as the node's private key is
+    among the node's mounts.
+    """
+    given = sidecar.docker
+    words = [f"--label={LABEL}={ML.name if sidecar.kind == ML.name else 'sidecar'}"]
+    if link:
+        words += [f"--volume={link}:{LINK_DIRECTORY}", f"--env=SWARM_LINK={LINK_DIRECTORY}"]
+    if sidecar.volumes_from_main:
+        words.append(f"--volumes-from={main}")
+    if sidecar.pid_main:
+        words.append(f"--pid=container:{main}")
+    if sidecar.name:
+        words.append(f"--name={sidecar.name}")
+        if not arguments.has(given, "hostname"):
+            words.append(f"--hostname={sidecar.name}")
+    if remove and not arguments.has(given, "rm"):
         words.append("--rm=true")
-    words += _pass_through(program.docker)
-    command = program.command
-    if program.entrypoint:
+    words += _pass_through(given)
+    command = sidecar.command
+    if sidecar.entrypoint:
         # The engine takes one word; what follows it goes in front of the command.
-        words.append(f"--entrypoint={program.entrypoint[0]}")
-        command = (*program.entrypoint[1:], *command)
-    return [*words, program.image, *command]
+        words.append(f"--entrypoint={sidecar.entrypoint[0]}")
+        command = (*sidecar.entrypoint[1:], *command)
+    return [*words, sidecar.image, *command]
+
+
+def _link_volume(docker: Docker, learner: str) -> str:
+    """What a learner's container shares with its program: a volume, or a path of the host."""
+    shared = "{{if .Name}}{{.Name}}{{else}}{{.Source}}{{end}}"
+    at_link = f'{{{{if eq .Destination "{LINK_DIRECTORY}"}}}}{shared}{{{{end}}}}'
+    template = f"{{{{range .Mounts}}}}{at_link}{{{{end}}}}"
+    return docker.run("container", "inspect", "--format", template, learner)
 
 
 def find_network_node(docker: Docker, name: str, image: str) -> str:
@@ -200,8 +228,13 @@ def _write_info(docker: Docker, container: str, image: str) -> None:
 
 
 def _needs_sudo() -> bool:
-    """Is the engine's socket closed to this user, and sudo there to open it?"""
+    """Is the engine's socket closed to this user, and sudo there to open it?
+
+    Podman needs none: its engine is the user's own.
+    """
     if os.getuid() == 0 or os.environ.get("DOCKER_HOST") or shutil.which("sudo") is None:
+        return False
+    if shutil.which("docker") is None or shutil.which("podman") is not None:
         return False
     names = set()
     for group in os.getgroups():
@@ -209,4 +242,4 @@ def _needs_sudo() -> bool:
             names.add(grp.getgrgid(group).gr_name)
         except KeyError:
             continue
-    return not names & {"docker", "root"} and Path("/var/run/docker.sock").exists()
+    return not names & {"docker", "root"} and Path(DOCKER_SOCKET).exists()

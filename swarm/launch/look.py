@@ -59,8 +59,7 @@ def main(argv: Sequence[str]) -> int:
             print(version())
         case ["logs"]:
             for node in nodes.known():
-                state = "running" if node.process() is not None else "ended"
-                print(f"{node.name:<24} {node.component:<6} {state}")
+                print(f"{node.name:<24} {node.component:<6} {node.state()}")
         case ["logs", name]:
             return logs(name)
         case [command, *rest] if command in HOST_COMMANDS:

@@ -1,6 +1,7 @@
 """Local processes that the run-* commands started: one directory each, below $SWARM_HOME.
 
     <name>/node.json   what was started, its process id and that process's start time
+    <name>/exit.json   the status with which it ended, when it ran in the background
     <name>/log         its output, when it runs in the background
     <name>/data        its ledger or state
     <name>/link        what a learner shares with its program
@@ -25,6 +26,7 @@ import psutil
 
 from swarm.errors import LocalError
 from swarm.launch.arguments import UsageError
+from swarm.launch.keeper import KEPT_BETWEEN_STARTS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _CLOCK_ERROR = 0.05  # seconds; start times have the resolution of the kernel's ticks
@@ -39,6 +41,7 @@ class Node:
     pid: int
     started: float  # of the process, seconds since the epoch
     remove: bool  # --rm: its data go with it
+    beside: str = ""  # of a sidecar: the component that it belongs to
 
     def process(self) -> psutil.Process | None:
         """The node's process while it runs."""
@@ -52,6 +55,16 @@ class Node:
         except psutil.Error:
             return None
         return process if alive else None
+
+    def state(self) -> str:
+        """In words: running, or how it ended."""
+        if self.process() is not None:
+            return "running"
+        try:
+            status = json.loads((directory(self.name) / "exit.json").read_text())["status"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return "ended"  # it ran in the foreground, where its status went to whoever started it
+        return f"ended with status {status}"
 
 
 def home(env: Mapping[str, str] = os.environ) -> Path:
@@ -100,13 +113,17 @@ def claim(name: str) -> Iterator[Path]:
                 raise LocalError("SW9004", f"{name} runs already, as process {earlier.pid}")
             if earlier.remove:
                 remove_data(name)
+        (place / "exit.json").unlink(missing_ok=True)
         yield place
 
 
-def register(name: str, component: str, pid: int, remove: bool) -> None:
-    """Write down what runs under `name`."""
-    started = psutil.Process(pid).create_time()
-    record = Node(name, component, pid, started, remove)
+def register(name: str, component: str, pid: int, remove: bool, beside: str = "") -> None:
+    """Write down what runs under `name`; a process that has ended already, as such."""
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        started = 0.0
+    record = Node(name, component, pid, started, remove, beside)
     draft = directory(name) / f"node.json.{os.getpid()}"
     draft.write_text(json.dumps(asdict(record)))
     draft.replace(directory(name) / "node.json")
@@ -119,5 +136,5 @@ def forget(node: Node) -> None:
 
 def remove_data(name: str) -> None:
     """Remove what a node keeps between two starts."""
-    for part in ("data", "link"):
+    for part in KEPT_BETWEEN_STARTS:
         shutil.rmtree(directory(name) / part, ignore_errors=True)

@@ -39,14 +39,17 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class Program:
-    """The user's program beside a learner that run-sl starts."""
+class Sidecar:
+    """A second program beside the node: the user's (`ml`), or any other with --sidecar."""
 
-    name: str
+    kind: str  # `ml`, or the name that --sidecar gave
+    name: str  # of its container or process; "": whoever starts it chooses one
     image: str
     entrypoint: tuple[str, ...]  # empty: the image's own
     command: tuple[str, ...]
     docker: DockerArguments = ()
+    pid_main: bool = False  # sees the node's processes
+    volumes_from_main: bool = False  # sees all of the node's mounts, its private key among them
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Launch:
     image: str = ""
     detach: bool = False
     remove: bool = False
-    program: Program | None = None
+    sidecars: tuple[Sidecar, ...] = ()
 
 
 def default_image() -> str:

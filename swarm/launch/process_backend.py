@@ -1,11 +1,13 @@
 """Nodes as plain local processes: no container engine, no root.
 
 A node in the foreground replaces the command that started it, so that signals, terminal and exit
-status are its own. One in the background gets a session of its own and a log file.
+status are its own. One in the background gets a session of its own, a log file, and a keeper that
+writes down how it ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -15,10 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
 from swarm.errors import LocalError
-from swarm.launch import arguments, nodes
+from swarm.launch import arguments, keeper, nodes
 from swarm.launch.arguments import UsageError
-from swarm.launch.plan import ML, SL, DockerArguments, Launch, Program
+from swarm.launch.plan import ML, SL, DockerArguments, Launch, Sidecar
 
 FIRST_LINE_SECONDS = 10.0  # how long `-d` waits for a sign of life
 POLL_SECONDS = 0.05
@@ -27,7 +31,7 @@ TAIL_LINES = 10
 
 # Docker's options that mean something without containers, or whose absence nobody would miss.
 _HONOURED = {"name", "env", "env-file", "rm", "workdir"}
-_SILENT = {"hostname", "network", "label", "interactive", "tty", "user"}
+_SILENT = {"hostname", "network", "label", "interactive", "tty", "attach"}
 
 
 def start(launch: Launch) -> int:
@@ -37,12 +41,19 @@ def start(launch: Launch) -> int:
     command = [sys.executable, "-m", launch.component.module, *launch.arguments]
     with nodes.claim(name) as place:
         env = environment(launch, name, place)
-        if launch.program is not None:
-            _start_program(launch.program, name, place, launch.remove)
-        if not launch.detach:
-            nodes.register(name, launch.component.name, os.getpid(), launch.remove)
-            _become(command, env)
-        return _background(command, env, name, launch, place)
+        beside: list[str] = []
+        try:
+            for sidecar in launch.sidecars:
+                beside.append(_start_sidecar(sidecar, name, launch, place))
+            if launch.detach:
+                return _background(command, env, name, launch, place)
+        except (UsageError, LocalError):
+            _end(beside)
+            raise
+        for other in beside:
+            print(f"{other} runs beside it; its output: swarm logs {other}", file=sys.stderr)
+        nodes.register(name, launch.component.name, os.getpid(), launch.remove)
+    return _become(command, env)
 
 
 def _become(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
@@ -93,16 +104,16 @@ def _background(
     command: Sequence[str], env: Mapping[str, str], name: str, launch: Launch, place: Path
 ) -> int:
     log = place / "log"
-    process = _spawn(command, env, log, None)
-    nodes.register(name, launch.component.name, process.pid, launch.remove)
+    kept, pid = _spawn(command, env, place, launch.remove)
+    nodes.register(name, launch.component.name, pid, launch.remove)
     deadline = time.monotonic() + FIRST_LINE_SECONDS
     while time.monotonic() < deadline and not log.stat().st_size:
-        if process.poll() is not None:
+        if kept.poll() is not None:
             break
         time.sleep(POLL_SECONDS)
     # A node that refuses its settings says so and ends; give it the moment between the two.
     patience = ENDING_SECONDS if " : ERROR : " in last_lines(log, TAIL_LINES) else 0.0
-    if status := _ended(process, patience):
+    if status := _ended(kept, patience):
         print(last_lines(log, TAIL_LINES), file=sys.stderr)
         raise LocalError("SW9005", f"{name} ended with status {status}")
     print(name)
@@ -117,45 +128,70 @@ def _ended(process: subprocess.Popen[bytes], patience: float) -> int | None:
 
 
 def _spawn(
-    command: Sequence[str], env: Mapping[str, str], log: Path, directory: Path | None
-) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
+    command: Sequence[str],
+    env: Mapping[str, str],
+    place: Path,
+    remove: bool,
+    directory: Path | None = None,
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a command under a keeper; the keeper, and the command's process id.
+
+    Raises LocalError SW9010 when there is no such program.
+    """
+    ours, theirs = os.pipe()
+    keeping = [sys.executable, "-I", "-S", keeper.__file__, str(place), str(theirs)]
+    log = place / "log"
+    with log.open("wb") as output, os.fdopen(ours, encoding="utf-8") as answers:
         log.chmod(0o600)
-        return subprocess.Popen(
-            command,
-            env=dict(env),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def _start_program(program: Program, learner: str, place: Path, remove: bool) -> None:
-    """Start the user's program of run-sl, always in the background: the learner is the main one."""
-    name = program.name or f"{learner}-ml"
-    entrypoint = program.entrypoint or (sys.executable,)
-    directory = arguments.last(program.docker, "workdir")
-    if directory is not None and not Path(directory).is_dir():
-        raise UsageError(f"--ml-workdir: {directory}: bad directory")
-    env = {
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "SWARM_LINK": str(place / "link"),
-        **given_environment(program.docker),
-    }
-    with nodes.claim(name) as own:
         try:
-            process = _spawn(
-                [*entrypoint, *program.command],
-                env,
-                own / "log",
-                Path(directory) if directory else None,
+            process = subprocess.Popen(
+                [*keeping, "remove" if remove else "keep", *command],
+                env=dict(env),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(theirs,),
             )
-        except OSError as error:
-            raise UsageError(f"--ml-entrypoint: {entrypoint[0]}: {error.strerror}") from error
-        nodes.register(name, ML.name, process.pid, remove)
+        finally:
+            os.close(theirs)
+        kind, _, text = answers.readline().strip().partition(" ")
+    if kind != "pid":
+        raise LocalError("SW9010", f"{command[0]}: {text or 'cannot be started'}")
+    return process, int(text)
+
+
+def _start_sidecar(sidecar: Sidecar, main: str, launch: Launch, place: Path) -> str:
+    """Start a program beside the node, always in the background: the node is the main one."""
+    name = sidecar.name or f"{main}-{sidecar.kind}"
+    entrypoint = sidecar.entrypoint or (sys.executable,)
+    directory = arguments.last(sidecar.docker, "workdir")
+    if directory is not None and not Path(directory).is_dir():
+        raise UsageError(f"--{sidecar.kind}-workdir: {directory}: bad directory")
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if sidecar.kind == ML.name:
+        env["SWARM_LINK"] = str(place / "link")
+    env.update(given_environment(sidecar.docker))
+    with nodes.claim(name) as own:
+        _, pid = _spawn(
+            [*entrypoint, *sidecar.command],
+            env,
+            own,
+            launch.remove,
+            Path(directory) if directory else None,
+        )
+        nodes.register(name, sidecar.kind, pid, launch.remove, launch.component.name)
+    return name
+
+
+def _end(names: Sequence[str]) -> None:
+    """End what was started for a node that does not run; the logs stay."""
+    for name in names:
+        node = nodes.read(name)
+        if node is not None and (process := node.process()) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
 
 
 def last_lines(log: Path, count: int) -> str:
@@ -164,11 +200,20 @@ def last_lines(log: Path, count: int) -> str:
 
 
 def _mention_what_has_no_effect(launch: Launch) -> None:
-    given = {name for name, _ in launch.docker} - _HONOURED - _SILENT
+    ours = f"{os.getuid()}:{os.getgid()}"
+    given = {f"--{name}" for name, _ in launch.docker if name not in _HONOURED | _SILENT}
     if launch.image:
-        given.add("image")
+        given.add("--image")
+    for sidecar in launch.sidecars:
+        given |= {
+            f"--{sidecar.kind}-{name}"
+            for name, value in sidecar.docker
+            if name not in _HONOURED | _SILENT and (name, value) != ("user", ours)
+        }
+        if sidecar.image:
+            given.add(f"--{sidecar.kind}-image")
     if given:
-        listed = ", ".join(f"--{name}" for name in sorted(given))
+        listed = ", ".join(sorted(given))
         print(
             f"run-{launch.component.name}: without effect on a local process: {listed}",
             file=sys.stderr,

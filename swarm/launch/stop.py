@@ -16,7 +16,7 @@ from swarm.errors import LocalError
 from swarm.launch import docker_backend, nodes
 from swarm.launch.arguments import UsageError
 from swarm.launch.docker_backend import Docker
-from swarm.launch.plan import ML, SL, SN, SWCI, SWOP, Component
+from swarm.launch.plan import SL, SN, SWCI, SWOP, Component
 
 ORDER = (SWCI, SWOP, SL, SN)
 GRACE = 30.0  # seconds from the request to stop until the end is enforced
@@ -103,12 +103,11 @@ def _tolerantly(docker: Docker, *words: str) -> None:
 
 
 def stop_processes(components: Sequence[Component], keep: bool) -> None:
-    """Stop and remove local processes, those started last first."""
+    """Stop and remove local processes: what stands beside a node first, then those started last."""
     everything = nodes.known()
     for component in components:
-        names = (component.name, ML.name) if component is SL else (component.name,)
-        mine = [node for node in reversed(everything) if node.component in names]
-        for node in mine:
+        mine = [n for n in reversed(everything) if component.name in (n.component, n.beside)]
+        for node in sorted(mine, key=lambda n: not n.beside):
             if (process := node.process()) is not None:
                 print(f"Stopping {component.title} process {node.name}")
                 end(process)

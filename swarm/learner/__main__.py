@@ -14,6 +14,7 @@ import signal
 import sys
 from importlib import metadata
 
+from swarm import inherited
 from swarm import log as logs
 from swarm.api.client import ApiClient
 from swarm.errors import LocalError, RemoteError
@@ -32,6 +33,7 @@ def main() -> int:
     spare_memory()
     try:
         logs.configure(logs.level_from(os.environ, "SL"))
+        inherited.tell(os.environ, "SL")
         settings = Settings.from_env()
         identity = Identity.from_env(os.environ, Role.SL)
         client = ApiClient(identity, [(settings.sn_host, settings.sn_port)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,8 +38,8 @@ Options:
 """
 
 
-def parsed(*words: str, sidecar: bool = False) -> Arguments:
-    return parse(words, OPTIONS, BUILT_IN, sidecar=sidecar)
+def parsed(*words: str, sidecars: Sequence[str] = ()) -> Arguments:
+    return parse(words, OPTIONS, BUILT_IN, sidecars=sidecars)
 
 
 def test_both_ways_to_give_a_value() -> None:
@@ -107,10 +109,10 @@ def test_what_nobody_knows_goes_to_the_program() -> None:
 def test_options_of_the_second_container() -> None:
     found = parsed(
         *("--ml-image=tf", "--ml-cmd", "a b", "--ml-w", "/x", "--ml-it", "--ml-env=A=1"),
-        *("--ml-gpus", "all", "--ml-privileged"),
-        sidecar=True,
+        *("--ml-gpus", "all", "--ml-privileged", "--ml-pid-main", "--ml-volumes-from-main=false"),
+        sidecars=["ml"],
     )
-    assert found.sidecar == [
+    assert found.sidecars["ml"] == [
         ("image", "tf"),
         ("cmd", "a b"),
         ("workdir", "/x"),
@@ -119,23 +121,59 @@ def test_options_of_the_second_container() -> None:
         ("env", "A=1"),
         ("gpus", "all"),
         ("privileged", None),
+        ("pid-main", "true"),
+        ("volumes-from-main", "false"),
     ]
+    assert parsed("--name=x", sidecars=["ml"]).sidecars == {}
+
+
+def test_a_declared_sidecar() -> None:
+    found = parsed(
+        "--Log-image=a", "--sidecar=log", "--log-audit-e", "B=1", "--sidecar", "log-audit"
+    )
+    assert found.sidecars == {"log": [("image", "a")], "log-audit": [("env", "B=1")]}
+    assert parsed("--", "--sidecar=x").rest == ["--sidecar=x"]
+    for words in (["--sidecar"], ["--sidecar", "--name"], ["--sidecar="]):
+        with pytest.raises(UsageError, match=r"^--sidecar: missing argument$"):
+            parsed(*words)
+    with pytest.raises(UsageError, match=r"^--sidecar: ../x: bad name$"):
+        parsed("--sidecar=../x")
+
+
+def test_help_and_dockers_hostname_share_a_letter() -> None:
+    options = (*OPTIONS, Option(("help",), "", takes_value=False))
+    for words in (["-h"], ["-h", "--rm"], ["-d", "-h"]):
+        assert parse(words, options, BUILT_IN).flag("help")
+    found = parse(["-h", "box"], options, BUILT_IN)
+    assert found.docker == [("hostname", "box")] and not found.flag("help")
 
 
 @pytest.mark.parametrize(
-    ("word", "sidecar"), [("--ml-image=x", False), ("--mlfoo", True), ("--ml-wrong=1", True)]
+    ("word", "sidecars"),
+    [
+        ("--ml-image=x", []),
+        ("--mlfoo", ["ml"]),
+        ("--ml-wrong=1", ["ml"]),
+        ("--ml-", ["ml"]),
+        ("--log-wrong", ["log"]),
+    ],
 )
-def test_ml_options_that_do_not_fit(word: str, sidecar: bool) -> None:
+def test_sidecar_options_that_do_not_fit(word: str, sidecars: list[str]) -> None:
     name = word.partition("=")[0]
     with pytest.raises(UsageError, match=f"^Error: {name} is an unsupported option.$"):
-        parsed(word, sidecar=sidecar)
+        parsed(word, sidecars=sidecars)
 
 
-@given(st.lists(st.text(max_size=12) | st.sampled_from(["--ml-e", "-e", "--", "-d=", "--rm"])))
+@given(
+    st.lists(
+        st.text(max_size=12)
+        | st.sampled_from(["--ml-e", "-e", "--", "-d=", "--rm", "-h", "--sidecar", "a"])
+    )
+)
 def test_no_command_line_does_more_than_complain(words: list[str]) -> None:
-    for sidecar in (False, True):
+    for sidecars in ([], ["ml"]):
         try:
-            parsed(*words, sidecar=sidecar)
+            parsed(*words, sidecars=sidecars)
         except UsageError:
             continue
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import socket
 from pathlib import Path
 
 import pytest
 
-from swarm.launch import cli
+from swarm.launch import cli, components
 from swarm.launch.plan import default_image
 from tests.launch.conftest import FakeDocker
 
@@ -88,6 +90,12 @@ def test_in_the_foreground_it_is_attached_and_its_status_is_ours(docker: FakeDoc
     [
         (["--sentinel"], "mandatory parameter --host-ip not specified"),
         (["--host-ip=x"], "either --sentinel or --sentinel-ip must be specified"),
+        ([*SN, "--sentinel-ip=y"], "conflicting options: --sentinel and --sentinel-ip"),
+        ([*SN, "--sidecar=log"], "mandatory parameter --log-image not specified"),
+        (
+            [*SN, "--sidecar=log", "--log-image=i", "--log-v", "./no:/x"],
+            "--log-volume: ./no: bad mount",
+        ),
         ([*SN, "--key=nokey"], "--key: nokey: bad file"),
         ([*SN, "--capath=key.pem"], "--capath: key.pem: bad directory"),
         ([*SN, "--sn-api-port=http"], "--sn-api-port: http: bad port"),
@@ -235,8 +243,8 @@ def test_learner_with_its_program(docker: FakeDocker, files: Path) -> None:
         "--ml-entrypoint=python3 -u",
         "--ml-cmd=p.py 'a b'",
     ]
-    program.append("--ml-cmd=p.py 'a b'")
     more = ["--ml-v", "./usr:/data", "--ml-w=/data", "--ml-e", "MAX_EPOCHS=1", "--ml-user=7:8"]
+    docker.answer("container", "inspect", "container-1", stdout="vol-7")
     assert cli.run_sl([*words, *program, *more]) == 0
     learner, ml = docker.calls("container", "create")
     assert {"--publish=16000:30305", "--env=SL_FS_PORT=16000", "--volume=/tmp/hpe-swarm"} <= set(
@@ -245,7 +253,7 @@ def test_learner_with_its_program(docker: FakeDocker, files: Path) -> None:
     assert learner[-1] == "swarm.learner"
     assert ml[-5:] == ["--entrypoint=python3", "tf", "-u", "p.py", "a b"]
     assert {
-        "--volumes-from=container-1",
+        "--volume=vol-7:/tmp/hpe-swarm",
         "--env=SWARM_LINK=/tmp/hpe-swarm",
         "--name=ml1",
         "--hostname=ml1",
@@ -254,6 +262,7 @@ def test_learner_with_its_program(docker: FakeDocker, files: Path) -> None:
         "--workdir=/data",
         f"--volume={files}/usr:/data",
     } <= set(ml)
+    assert not any("volumes-from" in word for word in ml), "the learner's key is in its mounts"
     assert [call[-1] for call in docker.calls("container", "start")] == [
         "container-2",
         "container-1",
@@ -321,8 +330,32 @@ def test_stop_swarm_complains(docker: FakeDocker, capsys: pytest.CaptureFixture[
 def test_help_names_every_option(docker: FakeDocker, capsys: pytest.CaptureFixture[str]) -> None:
     for run in (cli.run_sn, cli.run_sl, cli.run_swop, cli.run_swci):
         assert run(["--help"]) == 0
-    assert "--profile-file-name" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    for options in (*components.USED_BY.values(), components.COMMON, components.LICENCE):
+        for option in options:
+            assert all(f"-{name}" in text for name in option.names)
+    assert max(map(len, text.splitlines())) <= 100
     assert docker.calls("container") == []
+
+
+def test_examples_of_the_help_are_understood(
+    docker: FakeDocker, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "CA").mkdir()
+    for name in ("C.pem", "K.pem"):
+        (files / name).write_text("x")
+    tried = 0
+    for name, run in (("sn", cli.run_sn), ("sl", cli.run_sl), ("swci", cli.run_swci)):
+        run(["--help"])
+        text = capsys.readouterr().out.replace(" \\\n", " ")
+        for line in text.splitlines():
+            words = shlex.split(line) if line.startswith(f"  run-{name} ") else []
+            if words and "process" not in words:
+                words = [w.replace("/data:", f"{files}:") for w in words if w != "swci"]
+                words = [f"{w}=usr" if w == "--usr-dir" else w for w in words]
+                assert run(words[1:]) == 0
+                tried += 1
+    assert tried == 5
 
 
 def test_the_founder_chooses_the_fault_model(docker: FakeDocker) -> None:
@@ -345,3 +378,49 @@ def test_a_fault_model_that_cannot_be(
 ) -> None:
     assert cli.run_sn(["-d", *flags]) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_sidecars_of_any_node(docker: FakeDocker) -> None:
+    words = ["--sidecar=log", "--log-image=busybox", "--log-cmd=tail -f /x", "--log-name=watch"]
+    more = ["--log-volumes-from-main", "--log-pid-main", "--log-e", "A=1"]
+    assert cli.run_sn(["-d", *SN, *words, *more]) == 0
+    _, sidecar = docker.calls("container", "create")
+    assert sidecar[2:] == [
+        "--label=swarm.component=sidecar",
+        "--volumes-from=container-1",
+        "--pid=container:container-1",
+        "--name=watch",
+        "--hostname=watch",
+        "--env=A=1",
+        *("busybox", "tail", "-f", "/x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "user"),
+    [
+        ([], f"{os.getuid()}:{os.getgid()}"),
+        (["--ml-user=7:8"], "7:8"),
+        (["--ml-u", "0"], f"0:{pwd.getpwuid(0).pw_gid}"),
+    ],
+)
+def test_the_user_of_a_program(docker: FakeDocker, given: list[str], user: str) -> None:
+    """Its group is that user's own; what is given as uid:gid stays as it is."""
+    words = ["-d", "--host-ip=1.1.1.1", "--sn-ip=2.2.2.2", "--ml-image=tf", *given]
+    assert cli.run_sl(words) == 0
+    _, ml = docker.calls("container", "create")
+    assert [word for word in ml if word.startswith("--user")] == [f"--user={user}"]
+
+
+def test_podman_serves_where_docker_is_not(
+    docker: FakeDocker, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says where its socket is; of docker's everybody knows it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(files / "podman.sock"))
+        (docker.home / "bin" / "docker").rename(docker.home / "bin" / "podman")
+        monkeypatch.setenv("PATH", str(docker.home / "bin"))
+        docker.answer("info", "--format", stdout=f"unix://{files}/podman.sock")
+        words = ["-d", "--usr-dir=usr", "--profile-file-name=profile.yaml", "--sn-ip=1.1.1.1"]
+        assert cli.run_swop(words) == 0
+    assert f"--volume={files}/podman.sock:/var/run/docker.sock" in docker.created()

@@ -13,6 +13,7 @@ import pytest
 
 from swarm.launch import cli, components, nodes, process_backend, stop
 from swarm.launch.plan import SN, Component, Launch
+from tests.processes import until
 
 PROGRAM = """
 import os, signal, sys
@@ -24,7 +25,7 @@ for name in sorted(os.environ):
         print(name, os.environ[name])
 print("ready", sys.argv[1:], flush=True)
 if os.environ.get("ONCE"):
-    sys.exit(5)
+    sys.exit(int(os.environ["ONCE"]))
 if os.environ.get("STUBBORN"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.pause()
@@ -180,13 +181,95 @@ def test_a_learner_and_its_program(place: Path) -> None:
     assert {node.name: node.component for node in nodes.known()} == {"sl1": "sl", "sl1-ml": "ml"}
 
 
+SL_LINE = ["-d", "--runtime=process", "--name=sl1", "--host-ip=127.0.0.1", "--sn-ip=127.0.0.1"]
+ML_LINE = [f"--ml-entrypoint={sys.executable}", "--ml-cmd=-m fake_node"]
+
+
+def terminate(node: nodes.Node) -> None:
+    process = node.process()
+    assert process is not None
+    stop.end(process)
+
+
+def ended(name: str) -> str:
+    """Wait for a node's end; how it ended."""
+    node = nodes.read(name)
+    assert node is not None
+    until(lambda: node.process() is None and node.state() != "ended", 30, f"the end of {name}")
+    return node.state()
+
+
+@pytest.mark.parametrize("status", [0, 5])
+def test_how_a_learner_and_its_program_ended(
+    status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_sl([*SL_LINE, *ML_LINE, "--ml-e", f"ONCE={status}"]) == 0
+    assert ended("sl1-ml") == f"ended with status {status}"
+    learner = nodes.read("sl1")
+    assert learner is not None and learner.state() == "running"
+    terminate(learner)
+    assert ended("sl1") == "ended with status 143"
+    assert cli.swarm(["logs"]) == 0
+    listed = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert ["sl1", "sl", "ended with status 143"] in listed
+    # The same name again: what it was told before is forgotten.
+    assert cli.run_sl(SL_LINE) == 0
+    again = nodes.read("sl1")
+    assert again is not None and again.state() == "running"
+
+
+def test_a_learner_that_does_not_start_leaves_no_program_behind() -> None:
+    """Its program would wait for it for ever."""
+    assert cli.run_sl([*SL_LINE, *ML_LINE, "-e", "REFUSE=1"]) == 1
+    assert ended("sl1-ml") == "ended with status 143"
+
+
+def test_a_program_that_cannot_be_started(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_sl([*SL_LINE, "--ml-entrypoint=./nothing"]) == 1
+    assert "run-sl: SW9010: ./nothing: No such file or directory" in capsys.readouterr().err
+    assert nodes.read("sl1") is None
+
+
+def test_a_program_is_stopped_before_its_learner(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_sl([*SL_LINE, *ML_LINE]) == 0
+    capsys.readouterr()
+    assert cli.stop_swarm(["--sl", "--runtime=process"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["sl1-ml", "sl1"]
+    assert nodes.known() == []
+
+
+def test_a_sidecar_of_a_network_node(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sidecar = [
+        "--sidecar=watch",
+        f"--watch-entrypoint={sys.executable}",
+        "--watch-cmd=-m fake_node",
+    ]
+    assert cli.run_sn([*SN_LINE, *sidecar, "--watch-v", f"{place.parent}:/x"]) == 0
+    assert "without effect on a local process: --watch-volume" in capsys.readouterr().err
+    assert cli.stop_swarm(["--swop", "--runtime=process"]) == 0
+    assert {node.name for node in nodes.known()} == {"sn1", "sn1-watch"}
+    assert cli.stop_swarm(["--sn", "--runtime=process"]) == 0
+    assert nodes.known() == []
+
+
+def test_with_rm_the_data_go_when_the_node_ends(place: Path) -> None:
+    assert cli.run_sn([*SN_LINE, "--rm"]) == 0
+    (place / "sn1" / "data").mkdir()
+    node = nodes.read("sn1")
+    assert node is not None
+    terminate(node)
+    assert ended("sn1") == "ended with status 143"
+    until(lambda: not (place / "sn1" / "data").exists(), 10, "the data are removed")
+    assert "ready" in log_of("sn1"), "its log tells why it ended"
+
+
 def test_in_the_foreground_the_node_takes_the_place_of_the_command() -> None:
     """Its exit status and its process id are the command's."""
     program = (
         "import sys, dataclasses\n"
         "from swarm.launch import cli, components\n"
         "components.SWCI = dataclasses.replace(components.SWCI, module='fake_node')\n"
-        "sys.exit(cli.run_swci(['--runtime=process', '--name=swci1', '-e', 'ONCE=1']))\n"
+        "sys.exit(cli.run_swci(['--runtime=process', '--name=swci1', '-e', 'ONCE=5']))\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path.cwd()}"}
     process = subprocess.Popen(
@@ -222,5 +305,5 @@ def test_unknown_nodes_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_launch_knows_no_backend() -> None:
     launch = Launch(SN, "x", {})
-    assert launch.program is None
+    assert launch.sidecars == ()
     assert launch.mounts == ()
