@@ -472,6 +472,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW9038": Entry(
         "the file to be written exists already", "choose another with --output, or use --force"
+    ),
     "SW9010": Entry(
         "a program that shall run beside a node cannot be started",
         "check --ml-entrypoint: it needs a program on the PATH, or a path that may be executed",
