@@ -294,8 +294,10 @@ CATALOGUE: dict[str, Entry] = {
         "use swarm ledger recover on the data directory of a stopped SN",
     ),
     "SW4020": Entry("there is no such task", "see LIST TASKS"),
-    "SW4021": Entry("a task of this name exists", "choose another name; they are never free again"),
-    "SW4022": Entry("the task is finalized", "create a new task under another name"),
+    "SW4021": Entry("a task of this name exists", "choose another name, or DELETE TASK first"),
+    "SW4022": Entry(
+        "the task is finalized", "DELETE TASK and create it anew, or take another name"
+    ),
     "SW4023": Entry("the task, or its prerequisite, is not finalized", "FINALIZE TASK first"),
     "SW4024": Entry("the task belongs to another organisation", "create one of your own"),
     "SW4025": Entry("the task cannot be executed", "assign another task"),
@@ -349,6 +351,15 @@ CATALOGUE: dict[str, Entry] = {
         "a lost learner reported by one that cannot", "nothing; its parent or validators will"
     ),
     "SW4062": Entry("a suspicion that cannot be", "suspect other members of the roster only"),
+    "SW4070": Entry("what is to be deleted is in use", "end that use, then delete it"),
+    "SW4071": Entry(
+        "what every swarm has cannot be deleted",
+        "leave it; RESET empties contracts and taskrunners",
+    ),
+    "SW4072": Entry(
+        "what is to be deleted belongs to another organisation",
+        "ask that organisation; its own command interface can delete it",
+    ),
     "SW5001": Entry(
         "no network node answers",
         "check host, port and firewall, and that run-sn has logged its ready line",
@@ -398,6 +409,30 @@ CATALOGUE: dict[str, Entry] = {
     "SW8010": Entry(
         "a task definition is wrong", "correct the named lines; see the reference of task files"
     ),
+    "SW8020": Entry("a line is no command of the command interface", "HELP lists all commands"),
+    "SW8021": Entry("no context is active", "use CREATE CONTEXT, then SWITCH CONTEXT"),
+    "SW8022": Entry("there is no object of this name", "the LIST commands show which there are"),
+    "SW8023": Entry("an argument of a command cannot be", "correct the argument that is named"),
+    "SW8024": Entry(
+        "the network node does not answer",
+        "check that it runs, its address and port, and what lies between; WAIT FOR IP waits for it",
+    ),
+    "SW8025": Entry(
+        "the task has failed", "see GET TASKRUNNER PEER STATUS, and the logs of the SWOP"
+    ),
+    "SW8026": Entry(
+        "there is no task to wait for",
+        "ASSIGN TASK first; somebody may have reset the taskrunner meanwhile",
+    ),
+    "SW8027": Entry(
+        "a file or directory of the command interface cannot be used",
+        "check the path with ls and pwd; /platform/swarm/usr is the user directory",
+    ),
+    "SW8028": Entry(
+        "a setting of a context is wrong", "change it with SET CONTEXT ENV; see LIST CONTEXT ENV"
+    ),
+    "SW8029": Entry("a context of this name exists", "use it, or choose another name"),
+    "SW8030": Entry("the command was interrupted", "what the network has begun goes on"),
     "SW8040": Entry("the port of web mode cannot be opened", "choose a free one: SWCI_WEB_PORT"),
     "SW8041": Entry(
         "a client of web mode may not send commands",

@@ -1,4 +1,5 @@
-"""`python -m swci`: the command interface, configured by environment variables.
+"""`python -m swci [--output text|json]`: the command interface, configured by environment
+variables.
 
 First the start-up script, then commands from standard input: with a prompt when that is a terminal.
 In web mode commands come by HTTPS instead, until SIGTERM. The exit status is 0, or 1 when a command
@@ -10,16 +11,18 @@ failed under EXIT ON FAILURE or the session could not begin, or 130 when a scrip
     USR_DIR               user directory (default: /platform/swarm/usr)
     SWARM_ID_*            identity
     SWCI_RUN_TASK_MAX_WAIT_TIME, SWCI_GENERIC_TASK_MAX_WAIT_TIME    minutes, default 120
+    SWCI_OUTPUT           text (default), or json: one document a command, as --output
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,18 +35,25 @@ from swarm.identity.live import follow
 from swarm.log import configure
 from swci.commands import language
 from swci.directory import USER_DIRECTORY
+from swci.json_lines import run_json, tell_error
 from swci.ports import Client
 from swci.prompt import run_prompt
-from swci.script import BANNER, run_lines
+from swci.script import BANNER, Run, run_lines
 from swci.session import Outcome, Session
 
 DEFAULT_SCRIPT = "swci-init"
 
 
-def main(env: Mapping[str, str] | None = None) -> int:
+OUTPUTS = ("text", "json")
+
+
+def main(env: Mapping[str, str] | None = None, argv: Sequence[str] = ()) -> int:
     """Run a session; the exit status."""
     env = os.environ if env is None else env
+    asked = _arguments(argv).output
+    output = "text"
     try:
+        output = _output(env, asked)
         level = "INFO" if env.get("SWCI_MODE", "").upper() == "WEB" else "WARNING"
         configure(env.get("SWCI_LOG_LEVEL") or env.get("SWARM_LOG_LEVEL") or level, sys.stderr)
         port = _web_port(env)
@@ -52,6 +62,8 @@ def main(env: Mapping[str, str] | None = None) -> int:
         identity = Identity.from_env(env, Role.SWCI)
     except LocalError as fault:
         print(f"ERROR : {fault}", file=sys.stderr)
+        if output == "json":
+            tell_error(fault.code, fault.cause, sys.stdout)
         return 1
 
     clients = Clients(identity)
@@ -70,7 +82,7 @@ def main(env: Mapping[str, str] | None = None) -> int:
                 return _serve(session, script, identity, clients, address)
             follow(identity, clients.audit)
             home = Path(env.get("SWARM_HOME") or Path.home() / ".swarm")
-            return _run(session, script, home)
+            return _run(session, script, home, run_json if output == "json" else None)
         except LocalError as fault:
             print(f"ERROR : {fault}", file=sys.stderr)
             return 1
@@ -99,14 +111,35 @@ class Clients:
             client.audit()
 
 
-def _run(session: Session, script: list[str], home: Path) -> int:
-    print(BANNER, flush=True)
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m swci", description="The command interface; settings are in the environment."
+    )
+    parser.add_argument(
+        "--output", choices=OUTPUTS, help="text for people (default), or json for programs"
+    )
+    return parser.parse_args(argv)
+
+
+def _output(env: Mapping[str, str], asked: str | None) -> str:
+    """Whether people or programs read along. Raises LocalError SW8002."""
+    output = asked or env.get("SWCI_OUTPUT") or "text"
+    if output not in OUTPUTS:
+        raise LocalError("SW8002", f"SWCI_OUTPUT is {output!r}, not text or json")
+    return output
+
+
+def _run(session: Session, script: list[str], home: Path, run: Run | None) -> int:
+    """`run` executes a line where that is not done for people."""
+    if run is None:
+        print(BANNER, flush=True)
     try:
-        outcome = run_lines(session, script, sys.stdout)
+        outcome = run_lines(session, script, sys.stdout, run)
         if not outcome.leave:
-            outcome = _interact(session, home)
+            outcome = _interact(session, home, run)
     except KeyboardInterrupt:
-        print("\nINTERRUPTED : what the network has begun goes on", flush=True)
+        if run is None:
+            print("\nINTERRUPTED : what the network has begun goes on", flush=True)
         return 130
     return 0 if outcome.ok else 1
 
@@ -143,12 +176,12 @@ def _serve(
     return 0
 
 
-def _interact(session: Session, home: Path) -> Outcome:
+def _interact(session: Session, home: Path, run: Run | None) -> Outcome:
     """Commands from standard input; failures that did not end the session do not count."""
     if sys.stdin is not None and sys.stdin.isatty():
-        outcome = run_prompt(session, home / "swci_history", sys.stdout)
+        outcome = run_prompt(session, home / "swci_history", sys.stdout, run)
     else:
-        outcome = run_lines(session, sys.stdin or (), sys.stdout)
+        outcome = run_lines(session, sys.stdin or (), sys.stdout, run)
     return outcome if outcome.leave else Outcome(ok=True)
 
 
@@ -182,4 +215,4 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(argv=sys.argv[1:]))

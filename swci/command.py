@@ -21,10 +21,16 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from swci.output import Output
+    from swci.result import Result
     from swci.session import Session
 
+# Codes of errors that several commands have.
+ABSENT = "SW8022"  # nothing has that name
+WRONG_ARGUMENT = "SW8023"
+DOWN = "SW8024"  # the network node does not answer
+
 Kind = Literal["keyword", "choice", "word", "int", "rest"]
-Handler = Callable[["Session", Mapping[str, str], "Output"], None]
+Handler = Callable[["Session", Mapping[str, str], "Output"], "Result | None"]
 
 _PIECE = re.compile(
     r"\[(?P<optional>[^\]]+)\]"
@@ -35,10 +41,15 @@ _PIECE = re.compile(
 
 
 class CommandError(Exception):
-    """A command could not be carried out; the lines say why. Shown to the user as `ERROR : …`."""
+    """A command could not be carried out; the lines say why.
 
-    def __init__(self, *lines: str) -> None:
-        super().__init__(*lines)
+    People see them behind `ERROR : `, without the code, as scripts know these texts from before
+    there were codes; programs get the code.
+    """
+
+    def __init__(self, code: str, *lines: str) -> None:
+        super().__init__(code, *lines)
+        self.code = code
         self.lines = lines
 
 
@@ -67,6 +78,8 @@ class Element:
 class Command:
     """One command of the language.
 
+    `result` is the shape of what programs get: `{a, b?}` is an object, of which `b` may be absent,
+    `[name]` a list of texts, `[{a, b}]` a list of objects, and "" null.
     `inline`: the reply takes the place of the echoed line, as `cd` and EXIT ON FAILURE have it.
     `waits`: it may take long and changes nothing, so it can run beside others and be given up.
     """
@@ -74,6 +87,7 @@ class Command:
     grammar: str
     help: str
     handler: Handler = field(repr=False, compare=False)
+    result: str = ""
     inline: bool = False
     waits: bool = False
 

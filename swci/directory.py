@@ -13,6 +13,7 @@ from pathlib import Path
 
 from swci.command import CommandError
 
+FILES = "SW8027"
 USER_DIRECTORY = "/platform/swarm/usr"
 
 
@@ -32,7 +33,7 @@ class Directory:
         """`cd`. Raises CommandError when there is no such directory."""
         target = self._resolve(path)
         if not self._real(target).is_dir():
-            raise CommandError(f"there is no directory {target}")
+            raise CommandError(FILES, f"there is no directory {target}")
         self.shown = target
 
     def _resolve(self, path: str) -> str:
@@ -43,5 +44,5 @@ class Directory:
         if path == USER_DIRECTORY or path.startswith(USER_DIRECTORY + "/"):
             real = self._user_directory / path[len(USER_DIRECTORY) :].lstrip("/")
         if self._confined and not real.resolve().is_relative_to(self._user_directory.resolve()):
-            raise CommandError(f"{path} is outside of the user directory")
+            raise CommandError(FILES, f"{path} is outside of the user directory")
         return real

@@ -16,6 +16,7 @@ from lark.exceptions import LarkError
 
 from swci.command import Command, CommandError, Element
 
+NO_COMMAND = "SW8020"
 MAX_LINE = 16 * 1024  # characters; the ledger's lines are far shorter
 
 
@@ -58,11 +59,11 @@ class Language:
     def parse(self, line: str) -> Parsed:
         """Parse one command line. Raises CommandError, and nothing else, on any text."""
         if len(line) > MAX_LINE:
-            raise CommandError(f"a command has at most {MAX_LINE} characters")
+            raise CommandError(NO_COMMAND, f"a command has at most {MAX_LINE} characters")
         try:
             tree = self._lark.parse(line.strip())
         except LarkError:
-            raise CommandError(self._complaint(line)) from None
+            raise CommandError(NO_COMMAND, self._complaint(line)) from None
         variant = tree.children[0]
         assert isinstance(variant, Tree), "start consists of one variant"
         command, elements = self._variants[int(variant.data[1:])]

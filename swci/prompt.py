@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from swarm.errors import SwarmFault
 from swci.output import StreamOutput
+from swci.script import Run
 from swci.session import Outcome, Session
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ class Suggestions:
             return
 
 
-def run_prompt(session: Session, history: Path, stream: TextIO) -> Outcome:
-    """Read and execute lines until EXIT, Ctrl-D, or a failure under EXIT ON FAILURE."""
+def run_prompt(session: Session, history: Path, stream: TextIO, run: Run | None = None) -> Outcome:
+    """Read and execute lines until EXIT, Ctrl-D, or a failure under EXIT ON FAILURE.
+
+    Ctrl-C ends the command that runs, and not the session.
+    """
     editor = _editor(Suggestions(session), history)
     while True:
         try:
@@ -88,7 +92,10 @@ def run_prompt(session: Session, history: Path, stream: TextIO) -> Outcome:
             continue
         except EOFError:
             return Outcome(ok=True, leave=True)
-        outcome = run_interruptible(session, line, stream)
+        try:
+            outcome = (run or run_interruptible)(session, line, stream)
+        except KeyboardInterrupt:  # it has been told
+            continue
         if outcome.leave:
             return outcome
 

@@ -6,21 +6,25 @@ place of the echo. Blank lines and comments are echoed and do not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from swci.command import CommandError
 from swci.output import LinesOutput, StreamOutput
 from swci.session import Outcome, Session
 
+Run = Callable[[Session, str, TextIO], Outcome]  # executes a line and shows what comes of it
+
 BANNER = "SWARM LEARNING SWCI NODE"
 
 
-def run_lines(session: Session, lines: Iterable[str], stream: TextIO) -> Outcome:
+def run_lines(
+    session: Session, lines: Iterable[str], stream: TextIO, run: Run | None = None
+) -> Outcome:
     """Execute lines until one ends the session; the outcome of the last one executed."""
     outcome = Outcome(ok=True)
     for line in lines:
-        outcome = run_line(session, line.rstrip(), stream)
+        outcome = (run or run_line)(session, line.rstrip(), stream)
         if outcome.leave:
             break
     return outcome

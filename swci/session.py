@@ -15,7 +15,7 @@ from typing import Any
 
 from swarm.api.models import Verdict
 from swarm.errors import SwarmFault
-from swci.command import CommandError
+from swci.command import ABSENT, CommandError
 from swci.directory import Directory
 from swci.language import Language, Parsed
 from swci.output import Output
@@ -28,6 +28,7 @@ SETTINGS = {
     "SWCI_RUN_TASK_MAX_WAIT_TIME": "120",
     "SWCI_GENERIC_TASK_MAX_WAIT_TIME": "120",
 }
+DEFECT = "SW1001"
 _OLD_SETTING = "SWCI_TASK_MAX_WAIT_TIME"  # once the name for both
 
 
@@ -91,10 +92,12 @@ class Session:
         """The named context, or the active one. Raises CommandError."""
         if name is not None:
             if name not in self.contexts:
-                raise CommandError(f"there is no context {name}")
+                raise CommandError(ABSENT, f"there is no context {name}")
             return self.contexts[name]
         if self.active is None:
-            raise CommandError("no context is active; use CREATE CONTEXT, then SWITCH CONTEXT")
+            raise CommandError(
+                "SW8021", "no context is active; use CREATE CONTEXT, then SWITCH CONTEXT"
+            )
         return self.active
 
     def submit(self, op: str, args: Mapping[str, Any]) -> Verdict:
@@ -137,19 +140,19 @@ class Session:
         self.count += 1
         try:
             parsed = self.language.parse(text)
-            parsed.command.handler(self, parsed.args, out)
+            result = parsed.command.handler(self, parsed.args, out)
         except CommandError as fault:
-            return self._failed(fault.lines, out)
+            out.error(fault.code, fault.lines)
         except SwarmFault as fault:
-            return self._failed((str(fault),), out)
+            out.error(fault.code, (fault.cause,), (str(fault),))
         except Exception as fault:  # a defect of ours ends the command, not the session
             log.exception("command failed: %s", text)
-            return self._failed((f"SW1001: unexpected {type(fault).__name__}: {fault}",), out)
-        return Outcome(ok=True, leave=self.leaving)
-
-    def _failed(self, lines: tuple[str, ...], out: Output) -> Outcome:
-        for line in lines:
-            out.line(f"ERROR : {line}")
+            cause = f"unexpected {type(fault).__name__}: {fault}"
+            out.error(DEFECT, (cause,), (f"{DEFECT}: {cause}",))
+        else:
+            if result is not None:
+                out.result(result)
+            return Outcome(ok=True, leave=self.leaving)
         return Outcome(ok=False, leave=self.exit_on_failure)
 
     def fork(self) -> Session:

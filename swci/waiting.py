@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from swci.command import CommandError
-from swci.display import field, moment
+from swci.command import ABSENT, CommandError
+from swci.display import moment
 from swci.output import Output
 from swci.ports import Record, Watch
 from swci.progress import ENDED, Progress, failures
+from swci.result import Field, Result, field, fields, instant, said
 from swci.session import Session
 
+FAILED = "SW8025"
+NO_TASK = "SW8026"
 MARK_EVERY = 5.0  # seconds without news between two marks
 MAX_CONTRACTS = 20  # that are followed for their progress
 
@@ -16,13 +19,13 @@ _WAIT_SETTINGS = {"SL": "SWCI_RUN_TASK_MAX_WAIT_TIME"}
 _OTHER_WAIT_SETTING = "SWCI_GENERIC_TASK_MAX_WAIT_TIME"
 
 
-def wait_for_taskrunner(session: Session, name: str, out: Output) -> None:
+def wait_for_taskrunner(session: Session, name: str, out: Output) -> Result:
     """Raises CommandError when the task fails or is reset meanwhile."""
     first = session.record("taskrunners", name)
     if first is None:
-        raise CommandError(f"there is no taskrunner {name}")
+        raise CommandError(ABSENT, f"there is no taskrunner {name}")
     if first["state"] == "IDLE":
-        raise CommandError(f"taskrunner {name} is IDLE: no task is assigned to it")
+        raise CommandError(NO_TASK, f"taskrunner {name} is IDLE: no task is assigned to it")
     minutes = _minutes(session, first["peer_type"])
     key = f"taskrunners/{name}"
     contracts = sorted(session.table("contracts"))[:MAX_CONTRACTS]
@@ -33,16 +36,32 @@ def wait_for_taskrunner(session: Session, name: str, out: Output) -> None:
     finally:
         watch.close()
     if ended is None:
-        out.line("WARNING - Maximum configured SWCI wait time is Over")
-        return
-    out.line("TASKRUNNER FINISHED")
-    out.line(field("STATE", ended["state"]))
-    seconds = max(0, ended["ended_ms"] - ended["started_ms"]) / 1000
-    out.line(field("TIME", f"{moment(ended['ended_ms'])}, after {seconds:.1f} s"))
+        return said("WARNING - Maximum configured SWCI wait time is Over", finished=False)
+    result = _told(ended)
     if ended["state"] == "ERROR":
+        out.result(result)
         for line in failures(ended):
             out.line(line)
-        raise CommandError("Task has failed, check TASKRUNNER PEER STATUS for Error description")
+        raise CommandError(
+            FAILED, "Task has failed, check TASKRUNNER PEER STATUS for Error description"
+        )
+    return result
+
+
+def _told(ended: Record) -> Result:
+    """How the task ended."""
+    seconds = max(0, ended["ended_ms"] - ended["started_ms"]) / 1000
+    return fields(
+        Field("finished", True, ("TASKRUNNER FINISHED",)),
+        field("STATE", ended["state"]),
+        field(
+            "TIME",
+            instant(ended["ended_ms"]),
+            f"{moment(ended['ended_ms'])}, after {seconds:.1f} s",
+        ),
+        Field("seconds", seconds, ()),
+        Field("description", ended["text"], ()),
+    )
 
 
 def _minutes(session: Session, peer_type: str) -> float:
@@ -54,7 +73,7 @@ def _minutes(session: Session, peer_type: str) -> float:
     except ValueError:
         minutes = -1.0
     if not 0 < minutes < 1e6:
-        raise CommandError(f"{setting} is {text!r}, but should be a number of minutes")
+        raise CommandError("SW8028", f"{setting} is {text!r}, but should be a number of minutes")
     return minutes
 
 
@@ -71,8 +90,10 @@ def _follow(
         runner = watch.records[key] if height >= own else None
         for line in progress.update(watch.records, session.clock.monotonic()):
             out.line(line)
+        if runner is None and height >= own and watch.connected:
+            raise CommandError(NO_TASK, f"taskrunner {key.partition('/')[2]} was deleted meanwhile")
         if runner is not None and runner["operation"] != operation:
-            raise CommandError(f"taskrunner {runner['name']} was reset meanwhile")
+            raise CommandError(NO_TASK, f"taskrunner {runner['name']} was reset meanwhile")
         if runner is not None and runner["state"] in ENDED:
             return runner
         if error and error != trouble:

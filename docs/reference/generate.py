@@ -1,5 +1,5 @@
-"""Write what follows from the code: `errors.md`, `state-machine.md`, and the diagrams of
-`explanation/ledger.md`.
+"""Write what follows from the code: `errors.md`, `state-machine.md`, `commands.md`, and the
+diagrams of `explanation/ledger.md`.
 
     python docs/reference/generate.py
 
@@ -33,6 +33,11 @@ from swarm.ledger.state import (
 from swarm.ledger.state.draft import MAX_VALIDATORS
 from swarm.ledger.state.machine import MAX_AHEAD
 from swarm.ledger.state.transitions import ANY, Transitions
+from swci.commands import contexts, general, nodes
+from swci.commands import contracts as contract_commands
+from swci.commands import taskrunners as runner_commands
+from swci.commands import tasks as task_commands
+from swci.output import MAX_MESSAGES
 
 HERE = Path(__file__).parent
 
@@ -206,6 +211,63 @@ def state_machine() -> str:
     return "\n".join(parts)
 
 
+COMMANDS_INTRO = """# Commands
+
+What the command interface (SWCI) understands, in scripts, at its prompt and for programs. Keywords
+may be written in any case; names and paths are taken as they are. `[…]` may be left out, `A|B` is
+one of several, `<text...>` is the rest of the line as it stands. `HELP` shows this list, `HELP`
+with the first words of a command its text.
+
+A session begins with the start-up script and goes on with standard input: a
+[prompt](../how-to/commands.md) where that is a terminal. All commands act on the active context,
+which `SWITCH CONTEXT` chooses. Each command counts, whether it fails or not; `SWCI:<n>` is the
+number of the next one. Blank lines and comments (`#`) do not count.
+
+A command that fails prints lines that begin with `ERROR : `, and the session goes on. After
+`EXIT ON FAILURE` it ends there, with status 1; otherwise the status is 0, also after failures. It
+is 130 when a script was interrupted.
+
+## JSON
+
+With `--output json` (`SWCI_OUTPUT=json`) nothing is printed but one document for each command, on
+one line:
+
+| Key | Value |
+| --- | --- |
+| `number` | the command's number in the session, from 0; null for a session that cannot begin |
+| `command` | the line as it was given |
+| `ok` | whether it was carried out |
+| `result` | what the command gives, as listed below; null for those that give nothing |
+| `messages` | what people read on the way, a list of lines; at most the last {messages} |
+| `error` | null, or `code`, `causes` (a list of lines) and `remedy`; see [errors](errors.md) |
+
+Below, `{{a, b?}}` is an object, of which `b` may be absent, `[name]` a list of texts, and
+`[{{a, b}}]` a list of objects. Where people read `-`, the value is null. Times are ISO 8601 in UTC,
+to the millisecond. `created` is the height of the ledger's block that made the object.
+"""
+
+COMMAND_SECTIONS = {
+    "Contexts": contexts,
+    "Training contracts": contract_commands,
+    "Tasks": task_commands,
+    "Taskrunners": runner_commands,
+    "Nodes": nodes,
+    "The session": general,
+}
+
+
+def commands() -> str:
+    """The page of the command interface."""
+    parts = [COMMANDS_INTRO.format(messages=MAX_MESSAGES)]
+    for title, module in COMMAND_SECTIONS.items():
+        parts.append(f"## {title}\n")
+        for one in module.COMMANDS:
+            gives = f"Result: `{one.result}`.\n" if one.result else "Result: null.\n"
+            help_ = re.sub(r"<[a-z_]+>", r"`\g<0>`", one.help)
+            parts.append(f"**`{one.usage}`**\n\n{help_}\n\n{gives}")
+    return "\n".join(parts)
+
+
 def with_diagrams(page: Path) -> str:
     """A page written by hand, with the diagram of each table that it names between two marks."""
 
@@ -221,6 +283,7 @@ LEDGER = HERE.parent / "explanation" / "ledger.md"
 PAGES = {
     "errors.md": errors,
     "state-machine.md": state_machine,
+    "commands.md": commands,
     "../explanation/ledger.md": lambda: with_diagrams(LEDGER),
 }
 

@@ -32,6 +32,7 @@ def summary(proven: Proven) -> Json:
     height, final = proven.states[-1]
     if final["last"] is None:
         raise RemoteError(CODE, "no round was decided")
+    _check_one_contract(proven, final["created"])
     rounds = list(_rounds(proven))
     if len(rounds) != final["last"]["round"] + 1:
         raise RemoteError(CODE, f"{final['last']['round'] + 1} rounds were decided, not all told")
@@ -58,6 +59,16 @@ def summary(proven: Proven) -> Json:
         "rounds": rounds,
         "result": final["last"]["digest"].hex(),
     }
+
+
+def _check_one_contract(proven: Proven, created: int) -> None:
+    """A name can be given again once its contract is deleted: nothing of another one counts."""
+    for height, state in proven.states:
+        if state["created"] != created:
+            raise RemoteError(CODE, f"the state at height {height} is of another contract")
+    for act in proven.acts:
+        if act.height < created:
+            raise RemoteError(CODE, f"the act at height {act.height} is before the contract")
 
 
 def _rounds(proven: Proven) -> Iterator[Json]:

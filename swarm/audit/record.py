@@ -28,6 +28,7 @@ from swarm.ledger.transaction import SignedTransaction
 FORMAT = "swarm-record-1"
 UNREADABLE = "SW3202"
 UNKNOWN = "SW3206"
+ENDS = ("contract.reset", "contract.delete")  # of a training
 MAX_FILE = 1 << 30  # bytes
 
 Json = dict[str, Any]
@@ -36,8 +37,8 @@ Json = dict[str, Any]
 def export(source: Source, contract: str, *, until: int | None = None) -> Json:
     """The record of the last training of a contract in which a round was decided.
 
-    A reset begins another training. `until` is the height at which to stop reading, for an earlier
-    one.
+    A reset begins another training, and so does the deletion of the contract. `until` is the height
+    at which to stop reading, for an earlier one.
 
     Raises LocalError: SW3201 when the ledger itself is wrong, SW3206 when no round was decided,
     SW3202 when another network does the ordering, as no certificates prove its blocks.
@@ -120,7 +121,7 @@ def read(path: Path) -> Json:
 
 @dataclass
 class _Training:
-    """What proves one training: from the contract's creation or reset to the next reset."""
+    """What proves one training: from the contract's creation or reset to its end."""
 
     acts: list[Json] = field(default_factory=list)
     states: list[tuple[int, RecordProof]] = field(default_factory=list)
@@ -187,7 +188,7 @@ class _Collector:
             transaction = SignedTransaction.decode(step.block.transactions[index]).transaction
             if transaction.args.get("contract") != self._contract:
                 continue
-            if transaction.op == "contract.reset":
+            if transaction.op in ENDS:
                 if self._present.states and before is not None:
                     self._present.end(before, self._contract)
                     self._ended = self._present

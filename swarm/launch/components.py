@@ -101,6 +101,7 @@ SWCI_OPTIONS = (
     Option(("usr-dir",), "directory of scripts and task definitions"),
     Option(("init-script-name",), "script to run first, a file in --usr-dir (default swci-init)"),
     Option(("web-port",), f"take commands by HTTPS at this port (usually {WEB_PORT})"),
+    Option(("output",), "text (default), or json: the result of each command as a JSON document"),
 )
 
 
@@ -323,6 +324,11 @@ def swci(parsed: Arguments) -> Launch:
         build.env["SWCI_MODE"] = "WEB"
         build.process_env["SWCI_WEB_PORT"] = str(port)
         build.ports.append((port, WEB_PORT))
+    output = build.get("output")
+    if output is not None:
+        if output not in ("text", "json"):
+            raise UsageError(f"--output: {output}: text or json")
+        build.env["SWCI_OUTPUT"] = output
     return build.launch(remove=True)
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from swci.command import Command, CommandError
-from swci.display import field, moment, row
+from swci.command import ABSENT, WRONG_ARGUMENT, Command, CommandError
+from swci.display import moment
 from swci.output import Output
 from swci.ports import Record
+from swci.result import Field, Result, field, fields, instant, rows
 from swci.session import Session
 
 Args = Mapping[str, str]
 
 NODE_COLUMNS = (
-    "NodeType",
-    "HostIP",
-    "Port",
-    "ContainerName",
-    "UUID",
-    "ParentUUID",
-    "I-Am-Alive",
+    ("type", "NodeType"),
+    ("host", "HostIP"),
+    ("port", "Port"),
+    ("name", "ContainerName"),
+    ("uid", "UUID"),
+    ("parent", "ParentUUID"),
+    ("seen", "I-Am-Alive"),
 )
 NODE_ORDER = ("SENTINEL", "SN", "SWOP", "SL")
+EVICTED = "EVICTED"
+VOTED = "Your vote is recorded; operators of other organisations must vote, too."
 SILENT = 30.0  # seconds without a sign of life after which a node is not listed any more
 STEPS = ("proposal", "prevote", "precommit")  # what validators sign, by kind
 
 
-def list_nodes(session: Session, args: Args, out: Output) -> None:
+def list_nodes(session: Session, args: Args, out: Output) -> Result:
     nodes = session.table("nodes")
     ages = session.client.presence()
     ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
@@ -36,14 +39,29 @@ def list_nodes(session: Session, args: Args, out: Output) -> None:
         if node["evicted"] or (node["active"] and ages.get(uid, SILENT) < SILENT)
     }
     now = session.clock.now_s()
-    out.line(row(NODE_COLUMNS))
-    for uid, node in sorted(shown.items(), key=_order):
-        seen = "EVICTED"
-        if not node["evicted"]:
-            seen = moment(int((now - ages[uid]) * 1000))
-        columns = (node["type"], node["host"], node["port"], node["name"], uid, node["parent"])
-        out.line(row((*columns, seen)))
-    _list_decisions(session, out)
+    found = rows(
+        NODE_COLUMNS,
+        (
+            (
+                *(node[key] for key in ("type", "host", "port", "name")),
+                uid,
+                node["parent"],
+                EVICTED if node["evicted"] else _seen(now - ages[uid]),
+            )
+            for uid, node in sorted(shown.items(), key=_order)
+        ),
+    )
+    evictions, evidence = list(_evictions(session)), list(_evidence(session))
+    return fields(
+        Field("nodes", found.data, found.lines),
+        Field("evictions", [data for data, _ in evictions], tuple(text for _, text in evictions)),
+        Field("evidence", [data for data, _ in evidence], tuple(text for _, text in evidence)),
+    )
+
+
+def _seen(at_s: float) -> tuple[str | None, str]:
+    milliseconds = int(at_s * 1000)
+    return instant(milliseconds), moment(milliseconds)
 
 
 def _order(item: tuple[str, Record]) -> tuple[int, str, str]:
@@ -51,32 +69,42 @@ def _order(item: tuple[str, Record]) -> tuple[int, str, str]:
     return NODE_ORDER.index(node["type"]), node["name"], uid
 
 
-def _list_decisions(session: Session, out: Output) -> None:
-    """What members hold against each other; nothing in most networks."""
+def _evictions(session: Session) -> Iterator[tuple[Record, str]]:
+    """Votes against members, and those that are out; nothing in most networks."""
     for record in session.table("evictions").values():
+        data = {key: record[key] for key in ("uid", "name", "votes", "at")}
         if record["at"]:
-            out.line(record["reason"])
+            yield data, record["reason"]
         else:
             voters = ", ".join(sorted(record["votes"].values()))
-            out.line(f"{record['name']} ({record['uid']}) shall be evicted, says {voters}")
+            yield data, f"{record['name']} ({record['uid']}) shall be evicted, says {voters}"
+
+
+def _evidence(session: Session) -> Iterator[tuple[Record, str]]:
+    """Who signed twice in one step, and where."""
     for uid, record in session.table("evidence").items():
         for case in record["cases"]:
-            step = STEPS[case["kind"]]
+            step, name = STEPS[case["kind"]], record["name"]
+            data = {"uid": uid, "name": name, "step": step}
             where = f"height {case['height']}, round {case['round']}"
-            out.line(f"{record['name']} ({uid}) signed two {step}s at {where}: its key is in use "
-                     "twice, or it lies")  # fmt: skip
+            yield (
+                {**data, "height": case["height"], "round": case["round"]},
+                f"{name} ({uid}) signed two {step}s at {where}: its key is in use twice,"
+                " or it lies",
+            )
 
 
-def evict(session: Session, args: Args, out: Output) -> None:
+def evict(session: Session, args: Args, out: Output) -> Result:
     uid, node = _find(session, args["node"])
     result = session.submit("node.evict", {"uid": uid}).result
-    out.line(field("NODE", f"{node['name']} ({uid})"))
-    out.line(field("VALIDATORS FOR IT", result["votes"]))
-    out.line(field("VALIDATORS NEEDED", result["needed"]))
-    if result["evicted"]:
-        out.line(f"NODE EVICTED : {node['name']}")
-    else:
-        out.line("Your vote is recorded; operators of other organisations must vote, too.")
+    done = bool(result["evicted"])
+    end = f"NODE EVICTED : {node['name']}" if done else VOTED
+    return fields(
+        field("NODE", {"uid": uid, "name": node["name"]}, f"{node['name']} ({uid})"),
+        field("VALIDATORS FOR IT", result["votes"], key="votes"),
+        field("VALIDATORS NEEDED", result["needed"], key="needed"),
+        Field("evicted", done, (end,)),
+    )
 
 
 def _find(session: Session, wanted: str) -> tuple[str, Record]:
@@ -84,9 +112,11 @@ def _find(session: Session, wanted: str) -> tuple[str, Record]:
     nodes = session.table("nodes")
     found = [uid for uid, node in nodes.items() if wanted in (uid, node["name"])]
     if not found:
-        raise CommandError(f"there is no node {wanted}")
+        raise CommandError(ABSENT, f"there is no node {wanted}")
     if len(found) > 1:
-        raise CommandError(f"several nodes are called {wanted}; give a uid:", *sorted(found))
+        raise CommandError(
+            WRONG_ARGUMENT, f"several nodes are called {wanted}; give a uid:", *sorted(found)
+        )
     return found[0], nodes[found[0]]
 
 
@@ -97,6 +127,7 @@ COMMANDS = (
         "name, uid, uid of the network node they talk to, last sign of life (EVICTED for those\n"
         "that were). After them, votes for evictions and evidence against nodes, if there are any.",
         list_nodes,
+        "{nodes, evictions, evidence}",
     ),
     Command(
         "EVICT NODE <node>",
@@ -105,5 +136,6 @@ COMMANDS = (
         "for it, the key of the node is barred: it, and all nodes with this key, are out at once\n"
         "and cannot return. A vote cannot be taken back.",
         evict,
+        "{node, votes, needed, evicted}",
     ),
 )

@@ -4,78 +4,110 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swci.command import Command, CommandError
-from swci.display import field, moment, row
+from swci.command import ABSENT, WRONG_ARGUMENT, Command, CommandError
 from swci.output import Output
 from swci.ports import Record
+from swci.result import (
+    Field,
+    Result,
+    field,
+    fields,
+    groups,
+    names,
+    rows,
+    said,
+    time_field,
+)
 from swci.session import Session
 from swci.waiting import wait_for_taskrunner
 
 Args = Mapping[str, str]
 
 RUN_SWARM_PEER = "SL"
+PEER_COLUMNS = (
+    ("index", "Index"),
+    ("swop_uid", "SWOP_UID"),
+    ("peers", "Peers"),
+    ("status", "Status"),
+)
 
 
-def create(session: Session, args: Args, out: Output) -> None:
-    session.submit("runner.create", {"name": args["taskrunner"]})
-    out.line(f"TASKRUNNER CREATED : {args['taskrunner']}")
+def create(session: Session, args: Args, out: Output) -> Result:
+    name = args["taskrunner"]
+    session.submit("runner.create", {"name": name})
+    return said(f"TASKRUNNER CREATED : {name}", taskrunner=name)
 
 
-def list_taskrunners(session: Session, args: Args, out: Output) -> None:
-    for name in sorted(session.table("taskrunners")):
-        out.line(name)
+def delete(session: Session, args: Args, out: Output) -> Result:
+    name = args["taskrunner"]
+    session.submit("runner.delete", {"runner": name})
+    return said(f"TASKRUNNER DELETED : {name}", taskrunner=name)
 
 
-def assign_peers(session: Session, args: Args, out: Output) -> None:
+def list_taskrunners(session: Session, args: Args, out: Output) -> Result:
+    return names(sorted(session.table("taskrunners")))
+
+
+def assign_peers(session: Session, args: Args, out: Output) -> Result:
     peers = int(args["peers"][:9])
     if peers < 1:
-        raise CommandError("at least 1 peer is needed")
-    _assign(session, args, out, peers=peers, target="*")
+        raise CommandError(WRONG_ARGUMENT, "at least 1 peer is needed")
+    return _assign(session, args, peers=peers, target="*")
 
 
-def assign_all(session: Session, args: Args, out: Output) -> None:
-    _assign(session, args, out, peers=0, target="*")
+def assign_all(session: Session, args: Args, out: Output) -> Result:
+    return _assign(session, args, peers=0, target="*")
 
 
-def assign_target(session: Session, args: Args, out: Output) -> None:
-    _assign(session, args, out, peers=0, target=args["swop_uid"])
+def assign_target(session: Session, args: Args, out: Output) -> Result:
+    return _assign(session, args, peers=0, target=args["swop_uid"])
 
 
-def _assign(session: Session, args: Args, out: Output, *, peers: int, target: str) -> None:
+def _assign(session: Session, args: Args, *, peers: int, target: str) -> Result:
     task, runner = args["task"], args["taskrunner"]
     verdict = session.submit(
         "runner.assign", {"runner": runner, "task": task, "peers": peers, "target": target}
     )
-    out.line(f"Task {task} is assigned to {runner}")
-    needed = verdict.result.get("needed")
-    if needed is not None:
-        out.line(field("PEERS NEEDED", needed))
+    return fields(
+        Field("task", task, (f"Task {task} is assigned to {runner}",)),
+        Field("taskrunner", runner, ()),
+        Field("operation_id", verdict.result["operation"], ()),
+        field("PEERS NEEDED", verdict.result["needed"]),
+    )
 
 
-def get_info(session: Session, args: Args, out: Output) -> None:
+def get_info(session: Session, args: Args, out: Output) -> Result:
     runner = runner_of(session, args)
-    out.line(field("TASKRUNNER NAME", runner["name"]))
-    out.line(field("CREATED", f"block {runner['created']}"))
-    out.line(field("TASK NAME", runner["task"] or "Empty"))
-    out.line(field("OPERATION_ID", runner["operation"]))
-    out.line(field("TARGET", runner["target"]))
+    return fields(
+        field("TASKRUNNER NAME", runner["name"]),
+        field("CREATED", runner["created"], f"block {runner['created']}"),
+        _task_name(runner),
+        field("OPERATION_ID", runner["operation"]),
+        field("TARGET", runner["target"]),
+    )
 
 
-def get_status(session: Session, args: Args, out: Output) -> None:
+def _task_name(runner: Record) -> Field:
+    return field("TASK NAME", runner["task"], runner["task"] or "Empty")
+
+
+def get_status(session: Session, args: Args, out: Output) -> Result:
     runner = runner_of(session, args)
     states = peer_states(runner)
-    out.line(field("TASK NAME", runner["task"] or "Empty"))
-    out.line(field("PEER TYPE", runner["peer_type"]))
-    out.line(field("TASK_STATE", runner["state"]))
-    out.line(field("NEEDED PEERS", runner["needed"]))
-    out.line(field("ENROLLED SWOPS", len(runner["swops"])))
-    out.line(field("ACTIVE PEERS", states.count("ENROLLED") + states.count("RUNNING")))
-    out.line(field("COMPLETED PEERS", states.count("COMPLETE")))
-    out.line(field("FAILED PEERS", states.count("ERROR")))
-    out.line(field("STARTED", moment(runner["started_ms"])))
-    out.line(field("ENDED", moment(runner["ended_ms"])))
-    out.line(field("WAITING", runner["waiting"]))
-    out.line(field("DESCRIPTION", runner["text"]))
+    return fields(
+        _task_name(runner),
+        field("PEER TYPE", runner["peer_type"]),
+        field("TASK_STATE", runner["state"]),
+        field("NEEDED PEERS", runner["needed"]),
+        field("ENROLLED SWOPS", len(runner["swops"])),
+        field("ACTIVE PEERS", states.count("ENROLLED") + states.count("RUNNING")),
+        field("COMPLETED PEERS", states.count("COMPLETE")),
+        field("FAILED PEERS", states.count("ERROR")),
+        time_field("STARTED", runner["started_ms"]),
+        time_field("ENDED", runner["ended_ms"]),
+        field("WAITING", runner["waiting"]),
+        field("DESCRIPTION", runner["text"]),
+    )
 
 
 def peer_states(runner: Record) -> list[str]:
@@ -89,26 +121,34 @@ def runner_of(session: Session, args: Args) -> Record:
     name = args["taskrunner"]
     record = session.record("taskrunners", name)
     if record is None:
-        raise CommandError(f"there is no taskrunner {name}")
+        raise CommandError(ABSENT, f"there is no taskrunner {name}")
     return record
 
 
-def get_peer_status(session: Session, args: Args, out: Output) -> None:
+def get_peer_status(session: Session, args: Args, out: Output) -> Result:
     runner = runner_of(session, args)
     uid, swop = _find_swop(runner, args["swop"])
     pairs = {name: peer for name, peer in runner["peers"].items() if peer["swop"] == uid}
-    out.line(field("NAME", runner["name"]))
-    out.line(field("SWOP_UID", uid))
-    out.line(field("OPERATION_ID", runner["operation"]))
-    out.line(field("PEER_COUNT", swop["pairs"]))
-    out.line(field("UPDATE_TS", moment(swop["updated_ms"])))
-    out.line(field("SWOP_PEER_INDEX", swop["index"]))
-    out.line(field("SWOP_PEER_STATUS", swop["state"]))
-    out.line(field("SWOP_PEER_STATUS_DESC", swop["text"]))
-    for name, pair in sorted(pairs.items(), key=lambda item: (item[1]["index"], item[0])):
-        out.line(field("SL_UID", name))
-        out.line(field("SL_PEER_STATUS", pair["state"]))
-        out.line(field("SL_PEER_STATUS_DESC", pair["text"]))
+    in_order = sorted(pairs.items(), key=lambda item: (item[1]["index"], item[0]))
+    return fields(
+        field("NAME", runner["name"]),
+        field("SWOP_UID", uid),
+        field("OPERATION_ID", runner["operation"]),
+        field("PEER_COUNT", swop["pairs"]),
+        time_field("UPDATE_TS", swop["updated_ms"]),
+        field("SWOP_PEER_INDEX", swop["index"]),
+        field("SWOP_PEER_STATUS", swop["state"]),
+        field("SWOP_PEER_STATUS_DESC", swop["text"]),
+        groups("peers", (_pair(name, pair) for name, pair in in_order)),
+    )
+
+
+def _pair(name: str, pair: Record) -> Result:
+    return fields(
+        field("SL_UID", name),
+        field("SL_PEER_STATUS", pair["state"]),
+        field("SL_PEER_STATUS_DESC", pair["text"]),
+    )
 
 
 def _find_swop(runner: Record, wanted: str) -> tuple[str, Record]:
@@ -118,78 +158,104 @@ def _find_swop(runner: Record, wanted: str) -> tuple[str, Record]:
         if wanted in (uid, str(swop["index"])):
             return uid, swop
     if not swops:
-        raise CommandError(f"no SWOP has enrolled with {runner['name']}")
+        raise CommandError(ABSENT, f"no SWOP has enrolled with {runner['name']}")
     raise CommandError(
-        f"no SWOP {wanted} has enrolled with {runner['name']}: indexes are 0 to {len(swops) - 1}"
+        ABSENT,
+        f"no SWOP {wanted} has enrolled with {runner['name']}: indexes are 0 to {len(swops) - 1}",
     )
 
 
-def list_peers(session: Session, args: Args, out: Output) -> None:
+def list_peers(session: Session, args: Args, out: Output) -> Result:
     runner = runner_of(session, args)
-    out.line(row(("Index", "SWOP_UID", "Peers", "Status")))
-    for uid, swop in sorted(runner["swops"].items(), key=lambda item: item[1]["index"]):
-        out.line(row((swop["index"], uid, swop["pairs"], swop["state"])))
+    swops = sorted(runner["swops"].items(), key=lambda item: item[1]["index"])
+    return rows(
+        PEER_COLUMNS,
+        ((swop["index"], uid, swop["pairs"], swop["state"]) for uid, swop in swops),
+    )
 
 
-def wait(session: Session, args: Args, out: Output) -> None:
-    runner_of(session, args)
-    wait_for_taskrunner(session, args["taskrunner"], out)
+def wait(session: Session, args: Args, out: Output) -> Result:
+    return wait_for_taskrunner(session, runner_of(session, args)["name"], out)
 
 
-def reset(session: Session, args: Args, out: Output) -> None:
-    session.submit("runner.reset", {"runner": args["taskrunner"]})
-    out.line(f"TASKRUNNER RESET : {args['taskrunner']}")
+def reset(session: Session, args: Args, out: Output) -> Result:
+    name = args["taskrunner"]
+    session.submit("runner.reset", {"runner": name})
+    return said(f"TASKRUNNER RESET : {name}", taskrunner=name)
 
 
 COMMANDS = (
     Command(
         "CREATE TASKRUNNER <taskrunner>",
-        "Register a new taskrunner, for SWOPs to listen on. It is permanent.",
+        "Register a new taskrunner, for SWOPs to listen on.",
         create,
+        "{taskrunner}",
     ),
-    Command("LIST TASKRUNNERS", "Names of all taskrunners.", list_taskrunners),
+    Command(
+        "DELETE TASKRUNNER <taskrunner>",
+        "Delete a taskrunner that is idle and that no SWOP listens on; its name can be used\n"
+        "again. Only the organisation that created it can do that.",
+        delete,
+        "{taskrunner}",
+    ),
+    Command("LIST TASKRUNNERS", "Names of all taskrunners.", list_taskrunners, "[name]"),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> WITH <peers:int> PEERS",
         "Start a task. It is complete when so many peers have completed it: pairs of SL and ML\n"
         "for RUN_SWARM, SWOPs for all others.",
         assign_peers,
+        "{task, taskrunner, operation_id, peers_needed}",
     ),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> WITH ALL PEERS",
         "Start a task for all SWOPs that listen now, and for all pairs of their profiles.",
         assign_all,
+        "{task, taskrunner, operation_id, peers_needed}",
     ),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> TARGET <swop_uid>",
         "Start a task on one SWOP only, or call a SWOP into the task that is running.",
         assign_target,
+        "{task, taskrunner, operation_id, peers_needed}",
     ),
-    Command("GET TASKRUNNER INFO <taskrunner>", "What the taskrunner works on.", get_info),
+    Command(
+        "GET TASKRUNNER INFO <taskrunner>",
+        "What the taskrunner works on.",
+        get_info,
+        "{taskrunner_name, created, task_name, operation_id, target}",
+    ),
     Command(
         "GET TASKRUNNER STATUS <taskrunner>",
         "State of its task, with the numbers of active, completed and failed peers.",
         get_status,
+        "{task_name, peer_type, task_state, needed_peers, enrolled_swops, active_peers, "
+        "completed_peers, failed_peers, started, ended, waiting, description}",
     ),
     Command(
         "GET TASKRUNNER PEER STATUS <taskrunner> <swop>",
         "What one SWOP has reported, and its pairs of SL and ML. <swop> is its index (the first\n"
         "is 0) or its uid.",
         get_peer_status,
+        "{name, swop_uid, operation_id, peer_count, update_ts, swop_peer_index, "
+        "swop_peer_status, swop_peer_status_desc, peers}",
     ),
     Command(
         "LIST TASKRUNNER PEERS <taskrunner>",
         "The SWOPs that take part in its task, as comma separated rows under a header.",
         list_peers,
+        "[{index, swop_uid, peers, status}]",
     ),
     Command(
         "WAIT FOR TASKRUNNER <taskrunner>",
         "Wait until its task is complete or has failed, and show the progress.",
         wait,
+        "{finished, state?, time?, seconds?, description?}",
         waits=True,
     ),
     Command(
         "RESET TASKRUNNER <taskrunner>",
         "Back to idle. The SWOPs stop and remove the SL and ML nodes of its task.",
         reset,
+        "{taskrunner}",
     ),
 )

@@ -80,7 +80,9 @@ class History:
         learners: int = 3,
         order: EthereumOrder | None = None,
         rules: Mapping[str, Any] = RULES,
+        contract: str = DEFAULT_CONTRACT,
     ) -> None:
+        self.contract = contract
         self.rules = rules
         first = pki.authority(directory, 1)
         second = pki.authority(directory, 2)
@@ -94,6 +96,7 @@ class History:
             pki.identity(directory / f"sl-{n}", Role.SL, (first, second)[n % 2], name=str(n))
             for n in range(learners)
         ]
+        self.operator = pki.identity(directory / "swci", Role.SWCI, first)
         genesis = genesis_for(self.sns[0])
         self.genesis = Genesis(
             genesis.chain_name, genesis.fault_model, self.sns[0].trust.ca_ders, genesis.founder,
@@ -157,28 +160,43 @@ class History:
     # What happens in it
 
     def found(self) -> None:
-        """All nodes join, and all learners enroll in the default contract."""
+        """All nodes join, and all learners enroll in the contract."""
         for sn in self.sns:
             about = {**NODE, "uid_name": "", "type": "SN", "validator": True}
             self.must((sn, "node.enroll", about))
+        if self.contract != DEFAULT_CONTRACT:
+            self.must((self.operator, "contract.create", {"name": self.contract}))
         for number, sl in enumerate(self.sls):
             about = {
-                **NODE, "uid_name": f"sl-{number}", "type": "SL", "contract": DEFAULT_CONTRACT,
+                **NODE, "uid_name": f"sl-{number}", "type": "SL", "contract": self.contract,
                 "parent": node_uid(self.sns[0].fingerprint),
             }  # fmt: skip
             self.must((sl, "node.enroll", about))
+        self.train()
+
+    def train(self) -> None:
+        """All learners enroll in the contract."""
+        for number, sl in enumerate(self.sls):
             self.must((sl, "contract.enroll", self.enrolment(number)))
+
+    def delete(self) -> None:
+        """All learners leave the contract, and it is deleted and made again."""
+        for number, sl in enumerate(self.sls):
+            about = {"contract": self.contract, "uid": self.uid(number)}
+            self.must((sl, "contract.leave", about))
+        self.must((self.operator, "contract.delete", {"contract": self.contract}))
+        self.must((self.operator, "contract.create", {"name": self.contract}))
 
     def enrolment(self, number: int) -> dict[str, Any]:
         return {
-            "contract": DEFAULT_CONTRACT, "uid": self.uid(number), "name": f"sl-{number}",
+            "contract": self.contract, "uid": self.uid(number), "name": f"sl-{number}",
             "host": "10.0.0.1", "port": 30305, "rules": dict(self.rules), "mode": "snapshot",
         }  # fmt: skip
 
     def report(self, number: int, loss: str) -> dict[str, Any]:
         """What the first learner says of a round."""
         return {
-            "contract": DEFAULT_CONTRACT, "uid": self.uid(0), "round": number, "loss": loss,
+            "contract": self.contract, "uid": self.uid(0), "round": number, "loss": loss,
             "metric": "0.9", "epochs": number + 1, "total_epochs": 10,
         }  # fmt: skip
 
@@ -189,7 +207,7 @@ class History:
 
         `make` gives a learner's weights from a number.
         """
-        contract = self.app.state.get("contracts", DEFAULT_CONTRACT)
+        contract = self.app.state.get("contracts", self.contract)
         assert contract is not None
         number, last = contract["round"], contract["last"]
         transfer, vectors = self.rules["merge_args"].get("transferDtype", ""), []
@@ -202,7 +220,7 @@ class History:
                     self.sls[learner],
                     "round.checkin",
                     {
-                        "contract": DEFAULT_CONTRACT, "uid": self.uid(learner), "round": number,
+                        "contract": self.contract, "uid": self.uid(learner), "round": number,
                         "weight": 10_000, "samples": 100 + learner, "root": root_of(data),
                         "schema": layout.schema_digest(), "tensors": layout.schema_lines(),
                         "size": layout.size, "base": last["digest"] if last else None,
@@ -218,7 +236,7 @@ class History:
                     self.sls[learner],
                     "round.merged",
                     {
-                        "contract": DEFAULT_CONTRACT, "uid": self.uid(learner), "round": number,
+                        "contract": self.contract, "uid": self.uid(learner), "round": number,
                         "attempt": 0, "digest": digest, "shards": [],
                     },
                 )
@@ -232,7 +250,7 @@ class History:
                     sl,
                     "round.report",
                     {
-                        "contract": DEFAULT_CONTRACT, "uid": self.uid(learner), "round": number,
+                        "contract": self.contract, "uid": self.uid(learner), "round": number,
                         "loss": "0.25", "metric": "0.9", "epochs": number + 1,
                         "total_epochs": 10,
                     },

@@ -174,6 +174,9 @@ def training(told: Json, done: list[Json], known: list[tuple[str, int, Json]]) -
     contracts = [(height, record) for table, height, record in known if table == "contracts"]
     rounds = [(h, r["last"], r) for h, r in contracts if r["last"]["height"] == h]
     final = contracts[-1][1]["last"]
+    created = contracts[-1][1]["created"]
+    need(all(record["created"] == created for _, record in contracts), "one contract")
+    need(all(act["height"] >= created for act in done), "one contract")
     need([last["round"] for _, last, _ in rounds] == list(range(final["round"] + 1)), "rounds")
     base = None
     for (height, last, record), said in zip(rounds, told["summary"]["rounds"], strict=True):

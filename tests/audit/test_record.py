@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import pytest
 from swarm.audit import record
 from swarm.audit.record_commands import export_record, verify_record
 from swarm.audit.sources import write_export
+from swarm.audit.verify import verify
 from swarm.errors import LocalError
 from swarm.ledger import merkle
 from swarm.ledger.block import BlockHeader, Certificate, verdict_leaf
 from swarm.ledger.state import DEFAULT_CONTRACT, Verdict
 from swarm.ledger.transaction import SignedTransaction
 from tests import pki
+from tests.audit import independent
 from tests.audit.history import RULES, History
 from tests.audit.test_verify import Memory
 
@@ -356,6 +358,62 @@ def test_a_reset_begins_another_training(tmp_path: Path) -> None:
     assert [one["result"] for one in told["summary"]["rounds"]] == first
     with pytest.raises(LocalError, match="there is no contract nothing"):
         record.export(earlier, "nothing")
+
+
+def test_records_of_a_deleted_contract_hold(tmp_path: Path) -> None:
+    """And those of the next one of that name tell nothing of it."""
+    made = History(tmp_path, contract="mine")
+    made.found()
+    pems = [authority.path.read_bytes() for authority in made.authorities]
+    made.round()
+    made.round()
+    first = record.export(Memory(made.genesis, made.pairs), "mine")
+    height = len(made.pairs)
+    made.delete()
+    whole = verify(Memory(made.genesis, made.pairs), set(made.sns[0].trust.ca_ders))
+    assert whole.digest == made.app.digest() and not whole.doubts
+    deleted = record.export(Memory(made.genesis, made.pairs), "mine")
+    results = [one["result"] for one in first["summary"]["rounds"]]
+    assert [one["result"] for one in check(made, deleted)["rounds"]] == results
+    assert {node["name"] for node in check(made, deleted)["members"].values()} == {
+        "sl-0", "sl-1", "sl-2",
+    }  # fmt: skip
+    made.train()
+    made.round()  # the same vectors as at first, so with the same result
+    made.round(seed=7)
+    second = record.export(Memory(made.genesis, made.pairs), "mine")
+    told = [one["result"] for one in check(made, second)["rounds"]]
+    assert told[0] == results[0] and told[1] != results[1]
+    assert min(act["height"] for act in second["evidence"]["acts"]) > height
+    until = record.export(Memory(made.genesis, made.pairs), "mine", until=height)
+    assert check(made, until) == check(made, first)
+    independent.check(json.dumps(second), pems)
+    for forged in mixed(first, second):
+        with pytest.raises(LocalError, match=r"of another contract|before the contract"):
+            check(made, forged)
+        with pytest.raises(independent.Wrong, match="one contract"):
+            independent.check(json.dumps(forged), pems)
+
+
+def mixed(first: Json, second: Json) -> Iterator[Json]:
+    """Round 0 of one contract and round 1 of the next, as if they were one training; and that
+    with the states of the second alone."""
+    old, new = first["evidence"], second["evidence"]
+    decided = first["summary"]["rounds"][0]["height"]
+    later = second["summary"]["rounds"][0]["height"]
+    acts = [act for act in old["acts"] if act["height"] <= decided]
+    acts += [act for act in new["acts"] if act["height"] > later]
+    for states in ([old["states"][0], *new["states"][1:]], new["states"]):
+        used = {one["height"] for one in (*acts, *states)}
+        blocks = {height_of(block): block for block in (*old["blocks"], *new["blocks"])}
+        light = [at for at, block in blocks.items() if "next_validators" in block]
+        told = [blocks[at] for at in sorted({*used, *light})]
+        evidence = {"genesis": new["genesis"], "blocks": told, "acts": acts, "states": states}
+        yield {**second, "evidence": evidence}
+
+
+def height_of(block: Json) -> int:
+    return BlockHeader.decode(bytes.fromhex(block["header"])).height
 
 
 def test_a_recovery_is_followed_and_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from swarm.identity import Role, node_uid
 from swarm.ledger.state import (
     DEFAULT_CONTRACT,
     DEFAULT_RUNNER,
+    TABLES,
     Header,
     State,
     authorities,
@@ -234,7 +235,7 @@ def test_tasks_belong_to_the_organisation_that_created_them(world: World) -> Non
         ("task.delete", {"task": "t"}),
     ):
         assert world.do("swci-2", op, **args).code == "SW4024"
-    assert world.do("swci-2", "task.delete", task="ROOTTASK").code == "SW4024"
+    assert world.do("swci-2", "task.delete", task="ROOTTASK").code == "SW4071"
 
 
 def test_task_bodies(world: World) -> None:
@@ -252,7 +253,65 @@ def test_task_bodies(world: World) -> None:
     assert world.do("swci-1", "task.append", task="t", index=61, lines=long).code == "SW4006"
     world.must("swci-1", "task.finalize", task="t")
     assert world.do("swci-1", "task.append", task="t", index=1, lines=["x"]).code == "SW4022"
-    assert world.do("swci-1", "task.delete", task="t").code == "SW4022"
+    assert world.do("swci-1", "task.delete", task="t").ok
+
+
+def test_what_others_created_is_not_deleted(world: World) -> None:
+    """Also not by a member of the organisation that runs the taskrunner's only operator."""
+    world.add("swci-1")
+    world.add("swci-2", organisation="org-2")
+    world.must("swci-1", "contract.create", name="mine")
+    world.must("swci-1", "runner.create", name="mine")
+    for sender, args, codes in (
+        ("swci-2", "mine", ("SW4072", "SW4072")),
+        ("swci-1", "", ("SW4002", "SW4002")),
+        ("swci-1", "nothing", ("SW4040", "SW4030")),
+        ("sn-1", "mine", ("SW4004", "SW4004")),
+    ):
+        assert world.do(sender, "contract.delete", contract=args).code == codes[0]
+        assert world.do(sender, "runner.delete", runner=args).code == codes[1]
+
+
+def test_a_deleted_name_leaves_nothing_and_frees_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tasks, taskrunners, contracts):
+        monkeypatch.setattr(module, "MAX_PER_ORGANISATION", 1)
+    world.add("swci-1", organisation="org-9")
+    before = {table: dict(world.state.table(table)) for table in TABLES}
+    about = {"type": "PULL_IMAGE", "author": "x", "prereq": "ROOTTASK", "outcome": "o"}
+    for kind, key, extra in (("contract", "contract", {}), ("runner", "runner", {}),
+                             ("task", "task", about)):  # fmt: skip
+        for _ in range(2):
+            world.must("swci-1", f"{kind}.create", name="n", **extra)
+            assert world.do("swci-1", f"{kind}.create", name="m", **extra).code == "SW4006"
+            world.must("swci-1", f"{kind}.delete", **{key: "n"})
+    assert {table: dict(world.state.table(table)) for table in TABLES} == before
+
+
+def test_a_round_is_not_deleted_in_the_block_that_decided_it(world: World) -> None:
+    """No state after a block would hold it, and so no record could prove it."""
+    world.add("swci-1")
+    world.must("swci-1", "contract.create", name="c")
+    assert world.join("sl-1").ok and world.train("sl-1", contract="c", min_peers=1).ok
+    uid = world.uid("sl-1")
+    attempt = {"contract": "c", "uid": uid, "round": 0, "attempt": 0}
+    brought = {
+        "weight": 10_000, "samples": 1, "root": sha("v"), "schema": sha("s"), "size": 4,
+        "base": None, "done": False,
+    }  # fmt: skip
+    world.must("sl-1", "round.checkin", contract="c", uid=uid, round=0, **brought)
+    acts = [
+        ("sl-1", "round.merged", {**attempt, "digest": sha("r"), "shards": []}),
+        ("sl-1", "contract.leave", {"contract": "c", "uid": uid}),
+        ("swci-1", "contract.delete", {"contract": "c"}),
+    ]
+    verdicts = world.block(
+        *((world.transaction(op, args), world.members[who]) for who, op, args in acts)
+    )
+    assert [verdict.code for verdict in verdicts] == ["", "", "SW4070"]
+    assert world.do("swci-1", "contract.delete", contract="c").ok
+    assert world.state.get("schemas", "c") is None
 
 
 # Filling

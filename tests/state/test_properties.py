@@ -42,7 +42,7 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "name": st.sampled_from([*MEMBERS, "task", "other"]),
     "type": st.sampled_from(["SN", "SL", "SWOP", "SENTINEL", "RUN_SWARM", "PULL_IMAGE"]),
     "contract": st.sampled_from([DEFAULT_CONTRACT, "other"]),
-    "runner": st.just(DEFAULT_RUNNER),
+    "runner": st.sampled_from([DEFAULT_RUNNER, DEFAULT_RUNNER, DEFAULT_RUNNER, "other"]),
     "task": st.sampled_from(["task", "other", "ROOTTASK"]),
     "prereq": st.sampled_from(["ROOTTASK", "task"]),
     "author": st.just("me"),
@@ -121,6 +121,33 @@ def likely_step(draw: st.DrawFn) -> Step:
     return sender, operation.name, args
 
 
+USING = [
+    *("task.create", "task.finalize", "runner.create", "runner.assign", "runner.reset"),
+    *("contract.create", "contract.reset", "contract.enroll", "contract.leave", "node.enroll"),
+    *("node.leave", *3 * ("task.delete", "runner.delete", "contract.delete")),
+]
+
+
+@st.composite
+def using_step(draw: st.DrawFn) -> Step:
+    """What makes, uses and deletes two objects of each kind; by honest senders."""
+    operation = DISPATCH[draw(st.sampled_from(USING))]
+    args = {key: draw(LIKELY[key]) for key in operation.fields}
+    if operation.name.endswith(".create"):
+        args["name"] = draw(st.sampled_from(["task", "other"]))
+    args |= {key: "other" for key in ("runner", "contract") if args.get(key)}
+    roles = [name for name in MEMBERS if name.partition("-")[0].upper() in operation.roles]
+    sender = draw(st.sampled_from(roles))
+    if "uid" in args:
+        args["uid"] = WORLD.uid(sender)
+    if operation.name == "contract.enroll":
+        args["name"] = sender
+    if operation.name == "node.enroll":
+        own = {"uid_name": "" if sender.startswith("sn") else sender, "validator": False}
+        args |= {**own, "type": sender.partition("-")[0].upper()}
+    return sender, operation.name, args
+
+
 @st.composite
 def hostile_step(draw: st.DrawFn) -> Step:
     _, op, args = draw(likely_step())
@@ -151,6 +178,23 @@ def prepared() -> State:
 
 
 PREPARED = prepared()
+
+
+def in_use() -> State:
+    """Objects of one's own that are used, each in one way."""
+    world = World()
+    world.members |= WORLD.members
+    world.must("swci-1", "contract.create", name="other")
+    world.must("swci-1", "runner.create", name="other")
+    world.task("task", "PULL_IMAGE")
+    world.task("other", prereq="task")
+    assert world.join("swop-1", runner="other", pairs=1).ok
+    world.must("swci-1", "runner.assign", runner="other", task="other", peers=1, target="*")
+    assert world.join("sl-1", contract="other").ok and world.train("sl-1", contract="other").ok
+    return world.state
+
+
+IN_USE = in_use()
 
 
 def transaction(state: State, number: int, op: str, args: Any) -> Transaction:
@@ -237,6 +281,41 @@ def test_contracts_keep_their_invariants(steps: list[Step]) -> None:
         reset = new["status"] == "UNINITIALIZED" or new["round"] != old["round"]
         if not reset:
             check_step(old, new)
+
+
+@MANY
+@given(st.lists(using_step(), min_size=1, max_size=12))
+def test_what_is_in_use_is_there(steps: list[Step]) -> None:
+    """However much is deleted: what works has what it works on, and the defaults stay."""
+    for before, after in pairwise(follow(IN_USE, steps)):
+        for table, key in (
+            ("tasks", "ROOTTASK"),
+            ("contracts", DEFAULT_CONTRACT),
+            ("taskrunners", DEFAULT_RUNNER),
+        ):
+            assert after.get(table, key) is not None
+        for runner in after.table("taskrunners").values():
+            task = after.get("tasks", runner["task"]) if runner["task"] else None
+            if runner["state"] != "IDLE":
+                assert task is not None and task["finalized"], "a task was deleted under its runner"
+                assert after.get("tasks", task["prereq"]) is not None
+        for table in ("tasks", "taskrunners", "contracts"):
+            for key in set(before.keys(table)) - set(after.keys(table)):
+                check_was_free(before, table, key)
+        assert set(after.keys("schemas")) <= set(after.keys("contracts"))
+
+
+def check_was_free(state: State, table: str, key: str) -> None:
+    """Nothing used it when it was deleted."""
+    gone = state.get(table, key)
+    assert gone is not None
+    if table == "tasks" and gone["finalized"]:
+        assert all(task["prereq"] != key for task in state.table("tasks").values())
+    if table == "taskrunners":
+        assert gone["state"] == "IDLE"
+        assert not any(n["active"] and n["runner"] == key for n in state.table("nodes").values())
+    if table == "contracts":
+        assert all(member["state"] != "active" for member in gone["members"].values())
 
 
 @given(st.binary(max_size=100))

@@ -13,7 +13,7 @@ FILES = golden.files(Path(__file__).parent / "transcripts")
 
 
 def test_there_are_transcripts() -> None:
-    assert len(FILES) >= 10
+    assert len(FILES) >= 20
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -193,7 +193,13 @@ class Session:
     def do_stale_status(self, name: str, state: str) -> Verdict:
         return self.world.status(name, state, operation="0" * 16)
 
+    def do_names(self, table: str) -> list[str]:
+        return [" ".join(self.world.state.keys(table))]
+
     def do_tx(self, sender: str, op: str, **options: Any) -> Verdict:
+        """`uid` is given as a name."""
+        if "uid" in options:
+            options["uid"] = self.world.uid(options["uid"])
         return self.world.do(sender, op, **options)
 
     def do_members(self) -> list[str]:

@@ -82,7 +82,14 @@ class FakeNetwork:
         return self.clients[-1]
 
     def act(self, line: str) -> None:
-        """Something that another member does, or that happens to the network."""
+        """Something that another member does, or that happens to the network.
+
+        Several things at once are joined with " ; ".
+        """
+        for one in line.split(" ; "):
+            self._act(one)
+
+    def _act(self, line: str) -> None:
         word, _, rest = line.partition(" ")
         if word in ("up", "down"):
             self.up = word == "up"

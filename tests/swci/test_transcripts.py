@@ -14,7 +14,9 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -25,6 +27,8 @@ from tests.swci.network import FakeNetwork
 
 HERE = Path(__file__).parent
 TRANSCRIPTS = sorted((HERE / "transcripts").glob("*.txt"))
+
+REWRITE = os.environ.get("SWARM_REWRITE") == "1"
 
 _COMMAND = re.compile(r"SWCI:\d+ >(?: (.*))?")
 _INLINE = {"Current Directory : ": "cd ", "EXIT ON FAILURE IS TURNED ": "EXIT ON FAILURE "}
@@ -38,27 +42,59 @@ def as_typed(shown: str) -> str:
     return shown
 
 
+class Event(NamedTuple):
+    """Something that happens in the network, or a line that is typed and what it shows."""
+
+    text: str
+    happens: bool = False
+    shown: str = ""
+
+
+def paragraphs(text: str) -> Iterator[list[Event] | str]:
+    """A transcript cut into events, and words for the reader."""
+    for paragraph in re.split(r"\n{2,}", text.strip("\n")):
+        lines = paragraph.split("\n")
+        if lines[0].startswith("! "):
+            yield [Event(line[2:].replace("\\n", "\n"), True) for line in lines]
+        elif _COMMAND.match(lines[0]):
+            starts = [at for at, line in enumerate(lines) if _COMMAND.fullmatch(line)]
+            yield [
+                Event(as_typed(lines[at].partition(" > ")[2]), shown="\n".join(lines[at:end]))
+                for at, end in zip(starts, [*starts[1:], len(lines)], strict=True)
+            ]
+        else:
+            yield paragraph
+
+
+def events(text: str) -> Iterator[Event]:
+    """All that happens and is typed in a transcript."""
+    for part in paragraphs(text):
+        if not isinstance(part, str):
+            yield from part
+
+
 def replay(text: str) -> str:
     """Run a transcript; the file as it should be."""
     network = FakeNetwork()
     session = Session(
         language(), network.connect, user_directory=HERE / "usr", env={}, clock=network.clock
     )
-    paragraphs = []
-    for paragraph in re.split(r"\n{2,}", text.strip("\n")):
-        lines = paragraph.split("\n")
-        if lines[0].startswith("! "):
-            for line in lines:
-                happen(network, line[2:].replace("\\n", "\n"))
-        elif _COMMAND.match(lines[0]):
+    parts = []
+    for part in paragraphs(text):
+        if isinstance(part, str):
+            parts.append(part)
+        elif part[0].happens:
+            for event in part:
+                happen(network, event.text)
+            parts.append("\n".join("! " + event.text.replace("\n", "\\n") for event in part))
+        else:
             stream = io.StringIO()
-            for match in filter(None, map(_COMMAND.fullmatch, lines)):
-                outcome = run_line(session, as_typed(match[1] or ""), stream)
+            for event in part:
+                outcome = run_line(session, event.text, stream)
                 if outcome.leave:
                     stream.write(f"(the session ends, status {0 if outcome.ok else 1})\n")
-            paragraph = stream.getvalue().rstrip("\n")
-        paragraphs.append(paragraph)
-    return "\n\n".join(paragraphs) + "\n"
+            parts.append(stream.getvalue().rstrip("\n"))
+    return "\n\n".join(parts) + "\n"
 
 
 def happen(network: FakeNetwork, line: str) -> None:
@@ -73,7 +109,7 @@ def happen(network: FakeNetwork, line: str) -> None:
 def test_transcript(path: Path) -> None:
     expected = path.read_text()
     found = replay(expected)
-    if os.environ.get("SWARM_REWRITE") == "1":
+    if REWRITE:
         path.write_text(found)
         return
     assert found == expected

@@ -12,11 +12,20 @@ from swarm.identity import Role, node_uid
 from swarm.ledger.state import args as a
 from swarm.ledger.state import faults, methods, pace, rounds
 from swarm.ledger.state.draft import Context, Draft
-from swarm.ledger.state.operation import FULL, NOT_YOURS, Operation, created_by, own_node
+from swarm.ledger.state.operation import (
+    FULL,
+    IN_USE,
+    NOT_YOURS,
+    Operation,
+    check_deletable,
+    created_by,
+    own_node,
+)
 from swarm.ledger.state.records import Contract, Member, Rules
 from swarm.ledger.state.rounds import CONTRACT_STATES, MEMBER_STATES
 from swarm.ledger.state.verdict import Refused
 
+DEFAULT = "defaultbb.cqdb.sml.hpe"
 MAX_PER_ORGANISATION = 256
 MAX_MEMBERS = 256
 # Majorities count members, so a key gets only so many.
@@ -53,7 +62,7 @@ def fresh(name: str, created: int, organisation: str) -> Contract:
 
 
 def create(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Create a contract; it cannot be deleted."""
+    """Create a contract."""
     name, organisation = args["name"], context.sender.organisation
     if draft.contract(name) is not None:
         raise Refused("SW4041", f"a contract {name} exists already")
@@ -69,6 +78,25 @@ def reset(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     contract["status"] = CONTRACT_STATES.step(contract["status"], "contract.reset")
     name = contract["name"]
     draft.put("contracts", name, fresh(name, contract["created"], contract["organisation"]))
+    if draft.schema(name) is not None:
+        draft.delete("schemas", name)
+    return {}
+
+
+def delete(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Delete a contract that no learner is active in. Its trainings stay in the blocks."""
+    contract = rounds.contract_of(draft, args["contract"])
+    name = contract["name"]
+    check_deletable(context, "contract", name, DEFAULT, contract["organisation"])
+    active = sorted(m["name"] for m in contract["members"].values() if m["state"] == "active")
+    if active:
+        more = f" and {len(active) - 1} more" if len(active) > 1 else ""
+        raise Refused(IN_USE, f"contract {name} has active learners: {active[0]}{more}")
+    if contract["last"] and contract["last"]["height"] == context.header.height:
+        # As at check-in: each decided round is in the state after some block, as its proof.
+        raise Refused(IN_USE, f"a round of contract {name} was decided in this very block")
+    CONTRACT_STATES.step(contract["status"], "contract.delete")
+    draft.delete("contracts", name)
     if draft.schema(name) is not None:
         draft.delete("schemas", name)
     return {}
@@ -190,12 +218,14 @@ ENROLL = {
     "rules": a.map_of(RULES),
     "mode": a.one_of("snapshot", "inactive", "active"),
 }
+CONTRACT = {"contract": a.NAME}
 LEAVE = {"contract": a.NAME, "uid": a.UID, "why": a.optional(a.note(500))}
 SWCI = frozenset({Role.SWCI})
 SL = frozenset({Role.SL})
 OPERATIONS = (
     Operation("contract.create", SWCI, {"name": a.NAME}, create, "create a contract"),
-    Operation("contract.reset", SWCI, {"contract": a.NAME}, reset, "forget a training"),
+    Operation("contract.delete", SWCI, CONTRACT, delete, "delete one that nobody uses"),
+    Operation("contract.reset", SWCI, CONTRACT, reset, "forget a training"),
     Operation("contract.enroll", SL, ENROLL, enroll, "take part in a training"),
     Operation("contract.leave", SL, LEAVE, leave, "leave it in order"),
 )

@@ -48,8 +48,8 @@ from swarm.ledger.state.table import Record, Table
 from swarm.ledger.state.verdict import Header, Refused, Validator, Verdict
 from swarm.ledger.transaction import Transaction
 
-DEFAULT_CONTRACT = "defaultbb.cqdb.sml.hpe"
-DEFAULT_RUNNER = "defaulttaskbb.taskdb.sml.hpe"
+DEFAULT_CONTRACT = contracts.DEFAULT
+DEFAULT_RUNNER = taskrunners.DEFAULT
 TABLES = (
     "nodes", "cas", "evictions", "evidence", "recoveries",
     "tasks", "taskrunners", "contracts", "schemas", "meta",

@@ -28,6 +28,10 @@ class Operation(NamedTuple):
 NOT_YOURS = "SW4005"
 FULL = "SW4006"
 UNKNOWN_NODE = "SW4010"
+# Of what is to be deleted.
+IN_USE = "SW4070"
+BUILT_IN = "SW4071"
+OTHERS = "SW4072"
 
 
 def own_node(draft: Draft, context: Context, uid: str) -> Node:
@@ -64,6 +68,14 @@ def sending_sn(draft: Draft, context: Context) -> str:
     uid = node_uid(context.sender.fingerprint)
     own_node(draft, context, uid)
     return uid
+
+
+def check_deletable(context: Context, what: str, name: str, default: str, owner: str) -> None:
+    """Refuse to delete what all swarms have, and what another organisation has created."""
+    if name == default:
+        raise Refused(BUILT_IN, f"{name} is the default {what}, which every swarm has")
+    if context.sender.organisation != owner:
+        raise Refused(OTHERS, f"{what} {name} was created by another organisation")
 
 
 def created_by(draft: Draft, table: str, organisation: str) -> int:

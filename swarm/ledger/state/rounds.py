@@ -68,6 +68,7 @@ CONTRACT_STATES = Transitions(
         Transition("MERGING", "failed", "MERGING", "next attempt without a lost member"),
         Transition("MERGING", "short", "CHECKIN", "too few remain: same round"),
         Transition(ANY, "contract.reset", "UNINITIALIZED", "members, rounds, model are forgotten"),
+        Transition(ANY, "contract.delete", "absent", "no member is active; not the default one"),
     ),
 )
 

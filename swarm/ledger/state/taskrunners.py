@@ -17,12 +17,20 @@ from typing import Any
 from swarm.identity import Role
 from swarm.ledger.state import args as a
 from swarm.ledger.state.draft import Context, Draft
-from swarm.ledger.state.operation import FULL, Operation, created_by, own_node
+from swarm.ledger.state.operation import (
+    FULL,
+    IN_USE,
+    Operation,
+    check_deletable,
+    created_by,
+    own_node,
+)
 from swarm.ledger.state.records import Node, Operator, PairStatus, Taskrunner
 from swarm.ledger.state.tasks import ROOT_TYPE, RUN_SWARM
 from swarm.ledger.state.transitions import ANY, Transition, Transitions
 from swarm.ledger.state.verdict import Refused
 
+DEFAULT = "defaulttaskbb.taskdb.sml.hpe"
 MAX_PER_ORGANISATION = 256
 MAX_PAIRS = 512  # of one task
 MAX_PAIRS_PER_KEY = 64  # so that no host can fill the places of all others
@@ -42,6 +50,7 @@ TRANSITIONS = Transitions(
         Transition("ASSIGNED", "failed", "ERROR", "the quorum cannot be reached any more"),
         Transition("RUNNING", "failed", "ERROR", "the quorum cannot be reached any more"),
         Transition(ANY, "runner.reset", "IDLE", "SWOPs stop and remove what they started"),
+        Transition("IDLE", "runner.delete", "absent", "no SWOP listens on it; not the default one"),
     ),
 )
 
@@ -91,7 +100,7 @@ def _runner(draft: Draft, name: str) -> Taskrunner:
 
 
 def create(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Create a taskrunner; it cannot be deleted."""
+    """Create a taskrunner."""
     name, organisation = args["name"], context.sender.organisation
     if draft.runner(name) is not None:
         raise Refused("SW4031", f"a taskrunner {name} exists already")
@@ -107,6 +116,25 @@ def reset(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     runner["state"] = TRANSITIONS.step(runner["state"], "runner.reset")
     name = runner["name"]
     draft.put("taskrunners", name, idle(name, runner["created"], runner["organisation"]))
+    return {}
+
+
+def delete(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Delete a taskrunner that is idle and that no SWOP listens on."""
+    runner = _runner(draft, args["runner"])
+    name = runner["name"]
+    check_deletable(context, "taskrunner", name, DEFAULT, runner["organisation"])
+    if not TRANSITIONS.allows(runner["state"], "runner.delete"):
+        raise Refused(
+            IN_USE,
+            f"taskrunner {name} is {runner['state']} with task {runner['task']}; reset it first",
+        )
+    present = sorted(node["name"] or uid for uid, node in listening(draft, name).items())
+    if present:
+        more = f" and {len(present) - 1} more" if len(present) > 1 else ""
+        raise Refused(IN_USE, f"taskrunner {name} has operators: {present[0]}{more}")
+    TRANSITIONS.step(runner["state"], "runner.delete")
+    draft.delete("taskrunners", name)
     return {}
 
 
@@ -398,6 +426,7 @@ STATUS = {
 }
 OPERATIONS = (
     Operation("runner.create", SWCI, {"name": a.NAME}, create, "create a taskrunner"),
+    Operation("runner.delete", SWCI, {"runner": a.NAME}, delete, "delete one that nobody uses"),
     Operation("runner.assign", SWCI, ASSIGN, assign, "start a task"),
     Operation("runner.reset", SWCI, {"runner": a.NAME}, reset, "back to idle"),
     Operation("runner.enroll", SWOP, ENROLL, enroll, "take part in a task"),

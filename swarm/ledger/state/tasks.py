@@ -7,7 +7,7 @@ from typing import Any
 from swarm.identity import Role
 from swarm.ledger.state import args as a
 from swarm.ledger.state.draft import Context, Draft
-from swarm.ledger.state.operation import FULL, Operation, created_by
+from swarm.ledger.state.operation import BUILT_IN, FULL, IN_USE, Operation, created_by
 from swarm.ledger.state.records import Task
 from swarm.ledger.state.transitions import Transition, Transitions
 from swarm.ledger.state.verdict import Refused
@@ -17,7 +17,7 @@ ROOT_TYPE = "ROOT_TASK"
 RUN_SWARM = "RUN_SWARM"
 TYPES = (RUN_SWARM, "MAKE_USER_CONTAINER", "MAKE_SWARM_USER_CONTENT", "PULL_IMAGE")
 
-# Finalized tasks stay for ever; the bounds keep one organisation from filling everybody's disk.
+# Bounds, so that no organisation fills everybody's disk.
 MAX_PER_ORGANISATION = 1000
 MAX_LINES = 1000
 MAX_LINE = 512  # characters
@@ -31,7 +31,13 @@ TRANSITIONS = Transitions(
         Transition("open", "task.append", "open", "lines are added or overwritten"),
         Transition("open", "task.finalize", "finalized", "it cannot be changed from here on"),
         Transition("finalized", "task.finalize", "finalized", "nothing is left to do"),
-        Transition("open", "task.delete", "absent", "only before it is finalized"),
+        Transition("open", "task.delete", "absent", "its name is free again"),
+        Transition(
+            "finalized",
+            "task.delete",
+            "absent",
+            "it is no task's prerequisite, and no taskrunner holds it",
+        ),
     ),
 )
 
@@ -39,7 +45,7 @@ WORDS = a.text(1, 160)
 
 
 def create(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Create an empty task; its name is taken for good once it is finalized."""
+    """Create an empty task."""
     name = args["name"]
     if draft.task(name) is not None:
         raise Refused("SW4021", f"a task {name} exists already")
@@ -105,10 +111,33 @@ def finalize(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, 
 
 
 def delete(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Delete a task that is not finalized."""
-    _own_open(draft, context, args["task"], "task.delete")
-    draft.delete("tasks", args["task"])
+    """Delete a task; a finalized one only when nothing refers to it."""
+    name = args["task"]
+    if name == ROOT:
+        raise Refused(BUILT_IN, f"{ROOT} is where all prerequisites end")
+    task = _own(draft, context, name)
+    if task["finalized"]:
+        _check_unused(draft, name)
+    TRANSITIONS.step("finalized" if task["finalized"] else "open", "task.delete")
+    draft.delete("tasks", name)
     return {}
+
+
+def _check_unused(draft: Draft, name: str) -> None:
+    """Refuse while others rely on what the name stands for."""
+    after = sum(task["prereq"] == name for _, task in draft.items("tasks"))
+    if after:
+        raise Refused(IN_USE, f"task {name} is the prerequisite of {_some(draft, name, after)}")
+    for runner, record in draft.items("taskrunners"):
+        if record["task"] == name:
+            raise Refused(
+                IN_USE, f"taskrunner {runner} is {record['state']} with task {name}; reset it first"
+            )
+
+
+def _some(draft: Draft, name: str, count: int) -> str:
+    first = next(other for other, task in draft.items("tasks") if task["prereq"] == name)
+    return f"task {first}" + (f" and {count - 1} more" if count > 1 else "")
 
 
 SWCI = frozenset({Role.SWCI})
@@ -130,5 +159,5 @@ OPERATIONS = (
     Operation("task.create", SWCI, CREATE, create, "create an empty task"),
     Operation("task.append", SWCI, APPEND, append, "write lines of its body"),
     Operation("task.finalize", SWCI, ONE, finalize, "freeze it"),
-    Operation("task.delete", SWCI, ONE, delete, "delete it before it is frozen"),
+    Operation("task.delete", SWCI, ONE, delete, "delete it when nothing refers to it"),
 )
