@@ -27,6 +27,7 @@ RUN_HERE = {
     "docs/how-to/your-own-model.md",
     "docs/how-to/members.md",
     "docs/how-to/reverse-proxy.md",  # by tests/e2e/test_reverse_proxy.py
+    "docs/how-to/commands-from-programs.md",  # by tests/swci/test_web_page.py
     "docs/how-to/own-merge-method.md",  # by tests/merge/methods/test_packages.py
     "docs/reference/record.md",  # by tests/audit/test_vector.py
 }
