@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from swarm.errors import SwarmFault
 from swci.output import StreamOutput
-from swci.script import Run
+from swci.ports import Record
+from swci.script import Run, run_line
 from swci.session import Outcome, Session
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent, Completion
     from prompt_toolkit.document import Document
 
+INTERRUPTED = "INTERRUPTED : what the network has begun goes on"
 REMEMBER = 3.0  # seconds that names of objects are kept for completion
+HELP = "HELP"
 _TABLES = {"task": "tasks", "taskrunner": "taskrunners", "contract": "contracts"}
 
 
@@ -27,12 +30,19 @@ class Suggestions:
     def __init__(self, session: Session, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._session = session
         self._monotonic = monotonic
-        self._names: dict[str, tuple[float, list[str]]] = {}
+        self._records: dict[tuple[str, str], tuple[float, dict[str, Record]]] = {}
 
     def after(self, text: str) -> list[str]:
         """Words that can follow, given the line up to the cursor."""
         words = text.split()
         begun = words.pop() if words and not text[-1:].isspace() else ""
+        if words and words[0].upper() == HELP:
+            found = self._keywords(words[1:])
+        else:
+            found = self._any(words, begun)
+        return sorted({word for word in found if word.upper().startswith(begun.upper())})
+
+    def _any(self, words: list[str], begun: str) -> list[str]:
         found: list[str] = []
         for element in self._session.language.expected_after(words):
             if element is None:
@@ -40,10 +50,15 @@ class Suggestions:
             if element.kind in ("keyword", "choice"):
                 found += element.text.upper().split("|")
             else:
-                found += self._values(element.text, begun)
-        return sorted({word for word in found if word.upper().startswith(begun.upper())})
+                found += self._values(element.text, words, begun)
+        return found
 
-    def _values(self, argument: str, begun: str) -> list[str]:
+    def _keywords(self, words: list[str]) -> list[str]:
+        """What HELP can be asked about after these words."""
+        commands = self._session.language.starting_with(words)
+        return [c.keywords[len(words)] for c in commands if len(c.keywords) > len(words)]
+
+    def _values(self, argument: str, words: list[str], begun: str) -> list[str]:
         if argument == "context":
             return list(self._session.contexts)
         if argument == "variable":
@@ -51,20 +66,35 @@ class Suggestions:
         if argument in ("path", "directory"):
             return list(self._files(begun, only_directories=argument == "directory"))
         if argument in _TABLES:
-            return self._on_ledger(_TABLES[argument])
+            return list(self._on_ledger(_TABLES[argument]))
+        nodes = self._on_ledger("nodes").items() if argument in ("node", "swop_uid") else ()
+        if argument == "node":
+            return [str(node["name"] or uid) for uid, node in nodes if node["active"]]
+        if argument == "swop_uid":
+            return [uid for uid, node in nodes if node["active"] and node["type"] == "SWOP"]
+        if argument == "swop":
+            runner = self._on_ledger("taskrunners").get(words[-1], {"swops": {}})
+            return [
+                key for uid, swop in runner["swops"].items() for key in (uid, str(swop["index"]))
+            ]
         return []
 
-    def _on_ledger(self, table: str) -> list[str]:
-        """Names of a table; none while the network cannot be asked."""
-        at, names = self._names.get(table, (-REMEMBER, []))
-        if self._monotonic() - at < REMEMBER or self._session.active is None:
-            return names
+    def _on_ledger(self, table: str) -> dict[str, Record]:
+        """Records of a table; none while the network cannot be asked."""
+        context = self._session.active
+        if context is None:
+            return {}
+        at, records = self._records.get((context.name, table), (-REMEMBER, {}))
+        if self._monotonic() - at < REMEMBER:
+            return records
+        # Noted first: while an answer takes its time, no key that is pressed asks again.
+        self._records[context.name, table] = (self._monotonic(), records)
         try:
-            names = list(self._session.active.client.table(table))
+            records = context.client.table(table)
         except SwarmFault:
-            names = []
-        self._names[table] = (self._monotonic(), names)
-        return names
+            records = {}
+        self._records[context.name, table] = (self._monotonic(), records)
+        return records
 
     def _files(self, begun: str, *, only_directories: bool) -> Iterator[str]:
         parent, slash, _ = begun.rpartition("/")
@@ -82,32 +112,46 @@ class Suggestions:
 def run_prompt(session: Session, history: Path, stream: TextIO, run: Run | None = None) -> Outcome:
     """Read and execute lines until EXIT, Ctrl-D, or a failure under EXIT ON FAILURE.
 
-    Ctrl-C ends the command that runs, and not the session.
+    Several lines that were pasted together are executed one after the other, as in a script. Ctrl-C
+    ends the command that runs, and what was to follow it, and not the session.
     """
     editor = _editor(Suggestions(session), history)
     while True:
         try:
-            line = editor.prompt(session.prompt)
+            text = editor.prompt(session.prompt)
         except KeyboardInterrupt:
             continue
         except EOFError:
             return Outcome(ok=True, leave=True)
-        try:
-            outcome = (run or run_interruptible)(session, line, stream)
-        except KeyboardInterrupt:  # it has been told
-            continue
+        outcome = run_typed(session, text, stream, run)
         if outcome.leave:
             return outcome
 
 
-def run_interruptible(session: Session, line: str, stream: TextIO) -> Outcome:
-    """Execute a line; Ctrl-C ends what it is waiting for, and the session goes on."""
+def run_typed(session: Session, text: str, stream: TextIO, run: Run | None = None) -> Outcome:
+    """Execute what was typed, or pasted; Ctrl-C ends what is being waited for.
+
+    What was typed stands at the prompt already; of several lines, each is shown with its results.
+    """
+    lines = text.splitlines()
+    run = run or (run_line if len(lines) > 1 else _run_shown)
+    outcome = Outcome(ok=True)
+    try:
+        for line in lines:
+            outcome = run(session, line, stream)
+            if outcome.leave:
+                break
+    except KeyboardInterrupt:
+        if run in (run_line, _run_shown):
+            StreamOutput(stream).line(INTERRUPTED)
+        return Outcome(ok=True)
+    return outcome
+
+
+def _run_shown(session: Session, line: str, stream: TextIO) -> Outcome:
     out = StreamOutput(stream)
     try:
         return session.execute(line, out)
-    except KeyboardInterrupt:
-        out.line("INTERRUPTED : what the network has begun goes on")
-        return Outcome(ok=True)
     finally:
         out.end_marks()
 
@@ -131,6 +175,7 @@ def _editor(suggestions: Suggestions, history: Path) -> PromptSession[str]:
     try:
         history.parent.mkdir(parents=True, exist_ok=True)
         history.touch(mode=0o600)
+        history.chmod(0o600)  # also one that was there before
         kept = FileHistory(str(history))
     except OSError:  # a read-only home: lines are remembered for this session
         kept = InMemoryHistory()

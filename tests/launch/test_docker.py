@@ -233,6 +233,10 @@ def test_command_interface_is_removed_unless_told_otherwise(
     assert "--rm=true" not in docker.calls("container", "create")[1]
     assert cli.run_swci(["--usr-dir=usr", "--init-script-name=none"]) == 1
     assert capsys.readouterr().err == "run-swci: --init-script-name: none: bad file\n"
+    assert cli.run_swci(["--output=json"]) == 0
+    assert "--env=SWCI_OUTPUT=json" in docker.calls("container", "create")[-1]
+    assert cli.run_swci(["--output=xml"]) == 1
+    assert capsys.readouterr().err == "run-swci: --output: xml: text or json\n"
 
 
 def test_learner_with_its_program(docker: FakeDocker, files: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -55,6 +56,28 @@ def test_failing_script(env: dict[str, str], capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.endswith("    ERROR : there is no context c\n")
 
 
+def test_documents_for_programs(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing else is printed; what ends the session ends it as for people."""
+    script(env, "# first\nPWD\nEXIT ON FAILURE\nSWITCH CONTEXT c\nPWD\n")
+    assert program.main(env, ["--output", "json"]) == 1
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["number"], one["command"], one["ok"]) for one in told] == [
+        (0, "PWD", True), (1, "EXIT ON FAILURE", True), (2, "SWITCH CONTEXT c", False),
+    ]  # fmt: skip
+    assert told[0]["result"] == {"directory": "/platform/swarm/usr"}
+    assert told[2]["error"]["code"] == "SW8022"
+    assert program.main({**env, "SWCI_OUTPUT": "json", "SWCI_STARTUP_SCRIPT": "absent"}) == 1
+    (told,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (told["number"], told["error"]["code"]) == (None, "SW8001")
+
+
+def test_unknown_arguments(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        program.main(env, ["--output", "xml"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'xml'" in capsys.readouterr().err
+
+
 def test_no_network_node(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody listens on port 1; the real client says so."""
     script(env, "EXIT ON FAILURE\nCREATE CONTEXT c WITH IP 127.0.0.1 1\n")
@@ -88,6 +111,7 @@ def test_commands_from_standard_input(
         ({"SWCI_MODE": "GUI"}, "SW8002: SWCI_MODE=GUI: CLI or WEB expected"),
         ({"SWCI_MODE": "WEB", "SWCI_WEB_PORT": "x"}, "SW8002: SWCI_WEB_PORT=x: a port expected"),
         ({"SWCI_LOG_LEVEL": "LOUD"}, "SW9001"),
+        ({"SWCI_OUTPUT": "xml"}, "SW8002: SWCI_OUTPUT is 'xml'"),
     ],
 )
 def test_cannot_begin(

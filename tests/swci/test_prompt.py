@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from prompt_toolkit.output import DummyOutput
 
 from swarm.errors import RemoteError
 from swci.commands import language
-from swci.prompt import Suggestions, run_interruptible, run_prompt
+from swci.json_lines import run_json
+from swci.prompt import Suggestions, run_prompt, run_typed
 from swci.session import Session
 from tests.swci.network import FakeNetwork
 
@@ -32,7 +34,7 @@ def session(network: FakeNetwork) -> Session:
         language(), network.connect, user_directory=USER_DIRECTORY, env={}, clock=network.clock
     )
     for line in ("CREATE CONTEXT c WITH IP sn1", "SWITCH CONTEXT c"):
-        assert run_interruptible(session, line, io.StringIO()).ok
+        assert run_typed(session, line, io.StringIO()).ok
     return session
 
 
@@ -44,6 +46,8 @@ def test_completes_keywords(session: Session) -> None:
     assert after("EXIT ON FAILURE ") == ["OFF", "ON"]
     assert after("LIST NODES ") == []
     assert after("nonsense ") == []
+    assert after("help delete ") == ["CONTRACT", "TASK", "TASKRUNNER"]
+    assert after("HELP SW") == ["SWITCH"]
 
 
 def test_completes_live_names(session: Session, network: FakeNetwork) -> None:
@@ -53,6 +57,16 @@ def test_completes_live_names(session: Session, network: FakeNetwork) -> None:
     assert after("assign task build to def") == [RUNNER]
     assert after("PERFDATA ") == ["defaultbb.cqdb.sml.hpe"]
     assert after("SWITCH CONTEXT ") == ["c"]
+    network.act("join swop-1 pairs=1")
+    network.act("join sl-1")
+    network.act("assign build 1")
+    network.act("enroll swop-1")
+    uid = network.world.uid("swop-1")
+    assert after(f"ASSIGN TASK build TO {RUNNER} TARGET ") == [uid]
+    assert after("EVICT NODE s") == ["sl-1", "sn-1", "swop-1"]
+    fresh = Suggestions(session).after
+    assert fresh(f"GET TASKRUNNER PEER STATUS {RUNNER} ") == ["0", uid]
+    assert fresh("GET TASKRUNNER PEER STATUS nothing ") == []
     assert after("GET CONTEXT ENV ") == [
         "SWCI_GENERIC_TASK_MAX_WAIT_TIME",
         "SWCI_RUN_TASK_MAX_WAIT_TIME",
@@ -94,13 +108,31 @@ def test_interrupt_ends_the_wait_and_not_the_session(
     network.act("join swop-1 pairs=1")
     network.world.task("run", "RUN_SWARM")
     stream = io.StringIO()
-    run_interruptible(session, f"ASSIGN TASK run TO {RUNNER} WITH 1 PEERS", stream)
+    run_typed(session, f"ASSIGN TASK run TO {RUNNER} WITH 1 PEERS", stream)
     network.clock.at(7, lambda: network.act("interrupt"))
-    outcome = run_interruptible(session, f"WAIT FOR TASKRUNNER {RUNNER}", stream)
+    outcome = run_typed(session, f"WAIT FOR TASKRUNNER {RUNNER}", stream)
     assert not outcome.leave
     assert stream.getvalue().endswith("INTERRUPTED : what the network has begun goes on\n")
     assert all(watch.closed for client in network.clients for watch in client.watches)
-    assert run_interruptible(session, "LIST TASKS", stream).ok
+    assert run_typed(session, "LIST TASKS", stream).ok
+
+
+def test_an_interrupted_paste_is_over(session: Session, network: FakeNetwork) -> None:
+    stream = io.StringIO()
+    network.clock.at(7, lambda: network.act("interrupt"))
+    outcome = run_typed(session, "SLEEP 5\nSLEEP 5\nLIST TASKS", stream)
+    assert not outcome.leave
+    assert stream.getvalue() == (
+        "SWCI:2 > SLEEP 5\nSWCI:3 > SLEEP 5\n    INTERRUPTED : what the network has begun goes on\n"
+    )
+
+
+def test_an_interrupted_wait_in_json(session: Session, network: FakeNetwork) -> None:
+    stream = io.StringIO()
+    network.clock.at(7, lambda: network.act("interrupt"))
+    assert not run_typed(session, "SLEEP 50", stream, run_json).leave
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["error"]["code"] == "SW8030"
 
 
 @pytest.fixture
@@ -120,6 +152,37 @@ def test_session_at_the_prompt(session: Session, keys, tmp_path: Path) -> None: 
     history = tmp_path / "home" / "history"
     assert "+LIST TASKS" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_lines_that_are_pasted_together(session: Session, keys, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """As in a script: each counts, comments do not, a failure stops them if it shall."""
+    pasted = "# all of it\nLIST TASKS\n\nEXIT ON FAILURE\nGET TASK INFO x\nLIST TASKS"
+    keys.send_text(f"\x1b[200~{pasted}\x1b[201~\n")
+    stream = io.StringIO()
+    outcome = run_prompt(session, tmp_path / "history", stream)
+    assert (outcome.ok, outcome.leave) == (False, True)
+    assert stream.getvalue().splitlines() == [
+        "SWCI:2 > # all of it",
+        "SWCI:2 > LIST TASKS",
+        "    ROOTTASK",
+        "SWCI:3 >",
+        "SWCI:3 > EXIT ON FAILURE IS TURNED ON",
+        "SWCI:4 > GET TASK INFO x",
+        "    ERROR : there is no task x",
+    ]
+
+
+def test_a_history_that_others_can_read_is_made_private(
+    session: Session,
+    keys,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    history = tmp_path / "history"
+    history.write_text("")
+    history.chmod(0o644)
+    keys.send_text("EXIT\n")
+    run_prompt(session, history, io.StringIO())
+    assert history.stat().st_mode & 0o777 == 0o600
 
 
 def test_end_of_input_and_history_that_cannot_be_kept(
