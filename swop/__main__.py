@@ -17,6 +17,7 @@ from swarm.identity.live import follow
 from swarm.log import configure, level_from
 from swop.daemon import Daemon
 from swop.docker_runtime import CONTAINER_INFO, DockerRuntime, own_image
+from swop.kept_logs import KeptLogs
 from swop.plan import Host, sn_address, without_containers
 from swop.process_runtime import ProcessRuntime
 from swop.profile import ManagerType, Profile, read_profile
@@ -84,6 +85,7 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
         runtime=runtime,
         api=api,
         keep=settings.keep,
+        stream_logs=settings.stream_logs,
         version=_version(),
     )
     return daemon, api, runtime
@@ -94,11 +96,11 @@ def make_runtime(kind: ManagerType, settings: Settings, profile: Profile, uid: s
     if kind is ManagerType.PROCESS:
         if idle := without_containers(profile):
             log.info("Without effect on local processes: %s", ", ".join(idle))
-        return ProcessRuntime(uid, settings.data)
+        return ProcessRuntime(uid, settings.data, settings.keep_logs)
     if not profile.network:
         raise LocalError("SW7003", f"{settings.profile.name}: DOCKER needs a network, found null")
     image = own_image(settings.image, CONTAINER_INFO, f"swarm-node:{_version()}")
-    return DockerRuntime(uid, image)
+    return DockerRuntime(uid, image, KeptLogs(settings.data / "logs", settings.keep_logs))
 
 
 def _version() -> str:

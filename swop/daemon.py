@@ -19,7 +19,9 @@ from typing import Any, Protocol, TypeVar
 from swarm.api.models import VerdictError
 from swarm.errors import LocalError, RemoteError, SwarmFault
 from swop import operator as core
-from swop.plan import Host, Pair, RunTask, plan_pairs
+from swop.log_stream import LogStreams
+from swop.mask import Mask
+from swop.plan import Host, Pair, Program, RunTask, plan_pairs
 from swop.profile import Profile
 from swop.runtime import LOG_LIMIT, Runtime, bounded_tail
 from swop.status_text import status_text
@@ -62,6 +64,7 @@ class Daemon:
         runtime: Runtime,
         api: Api,
         keep: bool = False,
+        stream_logs: bool = False,
         version: str = "",
     ) -> None:
         self._name = name
@@ -70,6 +73,7 @@ class Daemon:
         self._runtime = runtime
         self._api = api
         self._keep = keep
+        self._streams = LogStreams(runtime) if stream_logs else None
         self._version = version
         self._core = core.Operator(host.uid)
         self._events: queue.SimpleQueue[core.Event | None] = queue.SimpleQueue()
@@ -175,6 +179,8 @@ class Daemon:
             self._clear("", STOP_PAIRS_SECONDS)
         except SwarmFault as fault:
             log.warning("some of SL and ML may be left: %s", fault)
+        if self._streams is not None:
+            self._streams.close()
         if not self._barred:
             leave.join(LEAVE_SECONDS)
         log.info("Stopped")
@@ -226,8 +232,11 @@ class Daemon:
         }
 
     def _tail(self, name: str) -> str:
+        """The end of a program's log as others may read it."""
+        members = (m for pair in self._pairs.values() for m in (pair.sl, pair.ml))
+        given = next((m.environment for m in members if m.name == name), {})
         try:
-            return self._runtime.log_tail(name)
+            return Mask(given).text(self._runtime.log_tail(name))
         except LocalError as fault:
             return f"(its log cannot be read: {fault.cause})"
 
@@ -275,7 +284,11 @@ class Daemon:
         planned = tuple(
             core.PlannedPair(p.index, p.name, p.sl.name, p.ml.name, p.ml.takes_part) for p in pairs
         )
-        self._runtime.adopt()  # so that a restarted operator knows its programs by name
+        # So that a restarted operator knows its programs by name.
+        there = {found.name for found in self._runtime.adopt()}
+        for program in (member for pair in pairs for member in (pair.sl, pair.ml)):
+            if program.name in there:
+                self._stream(program, lines=0)
         self._events.put(core.PairsPlanned(operation, planned))
 
     def _progress(self, operation: str, text: str) -> None:
@@ -284,11 +297,16 @@ class Daemon:
     def _start_pair(self, effect: core.StartPair) -> None:
         pair, error = self._pairs[effect.index], ""
         try:
-            self._runtime.start(pair.sl)
-            self._runtime.start(pair.ml)
+            for program in (pair.sl, pair.ml):
+                self._runtime.start(program)
+                self._stream(program)
         except LocalError as fault:
             error = str(fault)
         self._events.put(core.PairStarted(effect.operation, effect.index, error))
+
+    def _stream(self, program: Program, lines: int | None = None) -> None:
+        if self._streams is not None:
+            self._streams.begin(program, lines=lines)
 
     def _stop_pair(self, index: int) -> None:
         pair = self._pairs.get(index)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
+from swop.kept_logs import KeptLogs
 from swop.plan import (
     LABEL_INDEX,
     LABEL_NODE,
@@ -42,11 +44,16 @@ from swop.runtime import (
     STOP_GRACE,
     BuildRequest,
     Found,
+    Output,
     RunState,
     RunStatus,
     bounded_tail,
 )
 
+log = logging.getLogger("swop")
+
+END = 32 * 1024  # bytes of an output that are remembered, to see what of its last line was given
+MOST_LINES = 200_000  # of a log that are looked at when it is kept
 CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run-swop
 BUILD_SECONDS = 3600
 DOCKERFILE = "swarm-task.Dockerfile"
@@ -73,8 +80,9 @@ def own_image(environment_image: str, info_file: Path, default: str) -> str:
 class DockerRuntime:
     """Runs pairs on the engine that the environment names (DOCKER_HOST, or the usual socket)."""
 
-    def __init__(self, uid: str, image: str) -> None:
+    def __init__(self, uid: str, image: str, logs: KeptLogs | None = None) -> None:
         self.uid = uid
+        self._logs = logs
         self.image = image
         try:
             self._engine = docker.from_env(timeout=60)
@@ -270,6 +278,14 @@ class DockerRuntime:
             output: bytes = container.logs(tail=60)
             return bounded_tail(output.decode("utf-8", "replace"))
 
+    def follow(self, name: str, lines: int | None = None) -> Output:
+        with _translated("SW7006", name):
+            container = self._find(name)
+            if container is None:
+                return _Nothing()
+            tail: Any = "all" if lines is None else lines
+            return _Following(container, container.logs(stream=True, follow=True, tail=tail))
+
     def stop(self, names: Sequence[str], grace: float = STOP_GRACE) -> None:
         def stop_one(name: str) -> None:
             with _translated("SW7006", name):
@@ -287,11 +303,25 @@ class DockerRuntime:
                 container = self._find(name)
                 if container is not None:
                     links.add(container.labels.get(LABEL_LINK, ""))
+                    self._keep_log(container)
                     container.remove(force=True, v=True)
 
         _for_each(remove_one, names)
+        if self._logs is not None:
+            self._logs.trim()
         for link in sorted(links - {""}):
             self._remove_volume(link)
+
+    def _keep_log(self, container: Container) -> None:
+        """Keep its log, where logs are kept; that it cannot be had does not keep it here."""
+        if self._logs is None or container.status == "created":
+            return
+        try:
+            with suppress(APIError):  # it does not run any more, mostly
+                container.kill()  # so that the log is complete
+            self._logs.keep(str(container.name), container.logs(stream=True, tail=MOST_LINES))
+        except (OSError, DockerException) as error:
+            log.warning("the log of %s is not kept: %s", container.name, _text(error))
 
     def _remove_volume(self, name: str) -> None:
         """Remove a link volume, unless the other member of the pair still refers to it."""
@@ -336,6 +366,53 @@ class DockerRuntime:
             return self._engine.containers.get(name)
         except NotFound:
             return None
+
+
+class _Following:
+    """The output of a container, from the engine."""
+
+    def __init__(self, container: Container, stream: Any) -> None:
+        self._container = container
+        self._stream = stream
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        ran = self._container.status == "running"
+        last = b""
+        try:
+            for chunk in self._stream:
+                yield chunk
+                last = (last + chunk)[-END:]
+            if ran and not self._closed and (rest := self._unended(last)):
+                yield rest
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            # An end from another thread comes as one of these, too.
+            if not self._closed and not isinstance(error, NotFound):
+                cause = f"output of {self._container.name}: {_text(error)}"
+                raise LocalError("SW7006", cause) from error
+
+    def _unended(self, last: bytes) -> bytes:
+        """A last line without an end, which engines keep from those who follow."""
+        line: bytes = self._container.logs(tail=1)
+        if line.endswith(b"\n") or len(line) > END:
+            return b""
+        given = max(n for n in range(len(line) + 1) if last.endswith(line[:n]))
+        return line[given:]
+
+    def close(self) -> None:
+        self._closed = True
+        with suppress(OSError, AttributeError):  # the library's, when it has ended by itself
+            self._stream.close()
+
+
+class _Nothing:
+    """The output of what is not there."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
 
 
 def _context(request: BuildRequest, helper: Container) -> bytes:

@@ -74,7 +74,7 @@ def _run(launch: dict[str, Any], signals: Signals) -> tuple[int, str]:
         uid, gid = launch["user"]
         options = {"user": uid, "group": gid, "extra_groups": []}
     try:
-        with Path(launch["log"]).open("ab") as log:
+        with open(launch["log"], "ab", opener=_private) as log:
             child = subprocess.Popen(
                 launch["argv"],
                 stdin=subprocess.DEVNULL,
@@ -90,6 +90,10 @@ def _run(launch: dict[str, Any], signals: Signals) -> tuple[int, str]:
         _signal(child.pid, signal.SIGTERM)
     code = child.wait()
     return (128 - code, signal.Signals(-code).name) if code < 0 else (code, "")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def descendants(root: int) -> list[int]:

@@ -3,7 +3,7 @@
 Each program has a directory `<data>/<operation>/<index>/<role>/` with its private root and what its
 keeper (`keeper.py`) writes. A program is alive as long as its keeper holds the lock there, which
 needs no pids to be compared and survives the operator. Output goes to `<data>/logs/<name>.log` and
-stays there when the program is removed; the newest LOGS_KEPT files are kept.
+stays there when the program is removed, as far as logs are kept (`kept_logs.py`).
 
 A "volume" is a directory below `<data>/volumes/`. An "image" is a record that a build task left
 below `<data>/environments/` after it had checked the local Python environment.
@@ -22,15 +22,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from swarm import logfile
 from swarm.errors import LocalError
 from swop import keeper
 from swop.environment import EnvironmentRecord, examine
+from swop.kept_logs import MIB, KeptLogs
 from swop.plan import LINK_DIRECTORY, Mount, Program
 from swop.private_root import build_root, remove_links
 from swop.profile import MountType
@@ -39,12 +41,12 @@ from swop.runtime import (
     STOP_GRACE,
     BuildRequest,
     Found,
+    Output,
     RunState,
     RunStatus,
     bounded_tail,
 )
 
-LOGS_KEPT = 50
 TAIL_BYTES = 64 * 1024
 MARK = "SWARM_PROGRAM"  # in the environment of a program and so of all its descendants
 # A Unix socket's path holds about 100 bytes; longer link directories get a short alias.
@@ -58,14 +60,15 @@ TAKE_OVER_SECONDS = 20.0
 class ProcessRuntime:
     """Runs pairs as processes of this host, below the directory `data`."""
 
-    def __init__(self, uid: str, data: Path) -> None:
+    def __init__(self, uid: str, data: Path, keep_logs: int = 64 * MIB) -> None:
         self.uid = uid
         self.data = data.absolute()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._places: dict[str, Path] = {}
         self._lock = threading.Lock()
+        self._logs = KeptLogs(self.data / "logs", keep_logs)
         try:
-            for name in ("logs", "volumes", "environments"):
+            for name in ("volumes", "environments"):
                 (self.data / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LocalError("SW7015", f"{self.data}: {error}") from error
@@ -141,7 +144,7 @@ class ProcessRuntime:
         if user is not None:
             for path in (place, place / "root", link, *([alias.parent] if alias else [])):
                 os.chown(path, *user)
-        log = self.data / "logs" / f"{program.name}.log"
+        log = self._logs.path(program.name)
         _write_json(
             place / "program.json",
             {
@@ -224,23 +227,36 @@ class ProcessRuntime:
 
     def log_tail(self, name: str) -> str:
         try:
-            with (self.data / "logs" / f"{name}.log").open("rb") as log:
+            with self._logs.path(name).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
                 return bounded_tail(log.read().decode("utf-8", "replace"))
         except FileNotFoundError:
             return ""
 
+    def follow(self, name: str, lines: int | None = None) -> Output:
+        alive = (RunState.CREATED, RunState.RUNNING)
+        # Before its keeper has written anything, a program that was started counts as created.
+        return _Following(
+            self._logs.path(name), lambda: self.status(name).state not in alive, lines
+        )
+
     def adopt(self) -> list[Found]:
         found = []
-        for path in sorted(self.data.glob("*/*/*/program.json")):
-            value = _read_json(path)
-            if value is None or value["owner"] != self.uid:
+        for path, value in self._records():
+            if value["owner"] != self.uid:
                 continue
             with self._lock:
                 self._places[value["name"]] = path.parent
             fields = ("name", "role", "operation", "index", "link")
             found.append(Found(**{field: value[field] for field in fields}))
         return found
+
+    def _records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """What is written down of all programs below the data directory."""
+        for path in sorted(self.data.glob("*/*/*/program.json")):
+            value = _read_json(path)
+            if value is not None:
+                yield path, value
 
     def _find(self, name: str) -> Path | None:
         with self._lock:
@@ -287,14 +303,14 @@ class ProcessRuntime:
             with self._lock:
                 self._places.pop(name, None)
             self._tidy(place, str(value.get("link", "")))
-        self._drop_old_logs()
+            self._logs.settle(name)
+        self._logs.trim(living={value["name"] for _, value in self._records()})
 
     def _links_of_others(self, name: str) -> set[Path]:
         """Links inside sources that other programs rely on."""
         links: set[Path] = set()
-        for path in self.data.glob("*/*/*/program.json"):
-            value = _read_json(path)
-            if value is not None and value["name"] != name:
+        for _, value in self._records():
+            if value["name"] != name:
                 links.update(Path(link) for link in value["outside"])
         return links
 
@@ -305,11 +321,6 @@ class ProcessRuntime:
                 directory.rmdir()
         if link and not place.parent.exists():
             shutil.rmtree(self._volume(link), ignore_errors=True)
-
-    def _drop_old_logs(self) -> None:
-        logs = sorted((self.data / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime)
-        for path in logs[:-LOGS_KEPT]:
-            path.unlink(missing_ok=True)
 
     def _reap(self, name: str) -> None:
         with self._lock:
@@ -331,6 +342,20 @@ class ProcessRuntime:
         for child in children.values():
             child.poll()
             child.returncode = child.returncode or 0  # it goes on; do not warn that it does
+
+
+class _Following:
+    """The output of a local program: its log file, followed."""
+
+    def __init__(self, path: Path, is_over: Callable[[], bool], lines: int | None) -> None:
+        self._closed = threading.Event()
+        self._chunks = logfile.follow(path, is_over, lines=lines, closed=self._closed)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._closed.set()
 
 
 def _inherited(python: str) -> dict[str, str]:

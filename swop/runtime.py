@@ -6,13 +6,14 @@ Rules that every runtime keeps:
 - `start` is idempotent: a program that runs is left alone, one that was created is started, one
   that ended stays as it is (its exit code is still to be read).
 - What was started outlives the operator. `adopt` finds it again by the operator's uid.
-- `stop` ends the whole process tree; `remove` leaves nothing, whatever state the program is in.
+- `stop` ends the whole process tree; `remove` leaves nothing, whatever state the program is in,
+  but the end of its log, as far as logs are kept.
 - Problems are LocalErrors with SW7xxx codes; texts of engines are bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -63,6 +64,14 @@ class BuildRequest:
     proxies: Mapping[str, str]
 
 
+class Output(Protocol):
+    """What a program says, as it comes; ends with the program, or when another thread closes it."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
 class Runtime(Protocol):
     """Runs programs on this host."""
 
@@ -83,6 +92,12 @@ class Runtime(Protocol):
 
     def log_tail(self, name: str) -> str:
         """Last lines of its output, at most LOG_LIMIT characters; "" when there is none."""
+
+    def follow(self, name: str, lines: int | None = None) -> Output:
+        """Its output, and what is to come of it; `lines`: only so many of the last so far.
+
+        May be asked for at once after `start`. Empty for an unknown name. LocalError SW7006.
+        """
 
     def stop(self, names: Sequence[str], grace: float = STOP_GRACE) -> None:
         """End these programs, all at once; returns when they ended. Unknown names are fine."""

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from swarm.address import service_address
 from swarm.errors import LocalError
+from swop.kept_logs import MIB
 from swop.profile import ManagerType
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
+FALSE_WORDS = frozenset({"false", "0", "no", "off"})
+KEPT_MIB, MOST_KEPT_MIB = 64, 65536
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Settings:
     sn_service: bool  # it is behind a reverse proxy, under this name
     runtime: ManagerType | None  # None: as the profile says
     keep: bool  # keep SL and ML after RESET, for debugging
+    keep_logs: int  # bytes for logs of SLs and MLs that were removed
+    stream_logs: bool  # their output goes to the operator's log, too
     user: str  # "uid:gid" of SL and ML; "" = as they come
     data: Path
     image: str  # "" = the operator's own
@@ -47,6 +52,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         sn_service=bool(environment.get("SN_API_SERVICE")),
         runtime=_runtime(environment.get("SWARM_RUNTIME", "")),
         keep=environment.get("SWOP_KEEP_CONTAINERS", "").strip().lower() in TRUE_WORDS,
+        keep_logs=_kept(environment.get("SWOP_KEEP_LOGS", "")),
+        stream_logs=environment.get("SWOP_STREAM_LOGS", "").strip().lower() in TRUE_WORDS,
         user=_user(environment),
         data=Path(data) if data else Path.home() / ".swarm" / name / "data",
         image=environment.get("SWARM_IMAGE", ""),
@@ -70,6 +77,21 @@ def _port(environment: Mapping[str, str], name: str) -> int | None:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise LocalError("SW7004", f"{name}: expected a port number, found {text!r}")
     return int(text)
+
+
+def _kept(text: str) -> int:
+    """Bytes for kept logs: a number of MiB, or a truth value."""
+    word = text.strip().lower()
+    if not word or (word in TRUE_WORDS and word != "1"):
+        return KEPT_MIB * MIB
+    if word in FALSE_WORDS:
+        return 0
+    if not word.isdigit() or not 1 <= int(word) <= MOST_KEPT_MIB:
+        cause = (
+            f"SWOP_KEEP_LOGS: expected 0 to {MOST_KEPT_MIB} (MiB), True or False, found {text!r}"
+        )
+        raise LocalError("SW7004", cause)
+    return int(word) * MIB
 
 
 def _runtime(text: str) -> ManagerType | None:

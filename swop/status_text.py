@@ -15,11 +15,14 @@ _REFUSED = re.compile(
 )
 
 
+def one_line(text: str) -> str:
+    """A line without what only a terminal understands, in its last version."""
+    return _REFUSED.sub("�", _ESCAPES.sub("", text).rstrip("\r").rpartition("\r")[2])
+
+
 def status_text(text: str) -> str:
     """`text` as a status. A line that was overwritten (progress bars) keeps its last version."""
-    plain = _ESCAPES.sub("", text).replace("\r\n", "\n")
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n")]
-    clean = _REFUSED.sub("�", "\n".join(lines))
+    clean = "\n".join(one_line(line) for line in text.split("\n"))
     if len(clean) <= LOG_LIMIT:
         return clean
     # The reason stands at the beginning, the log's end at the end: keep both.

@@ -19,6 +19,7 @@ from swarm.launch.arguments import Arguments, Option, UsageError
 from swarm.launch.plan import (
     LINK_DIRECTORY,
     ML,
+    OPERATOR_DIRECTORY,
     SL,
     SN,
     SWCI,
@@ -304,6 +305,7 @@ def swop(parsed: Arguments, default_socket: Callable[[], str]) -> Launch:
     build.env["SWOP_UID"] = str(uid)
     build.env["SWOP_GID"] = str(_primary_group(uid))
     build.process_env["SWARM_RUNTIME"] = "PROCESS"
+    build.container_env["SWARM_DATA_DIR"] = OPERATOR_DIRECTORY
     if build.get("runtime") != "process":
         _docker_socket(build, default_socket)
     return build.launch()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from swarm.errors import LocalError
-from swarm.launch import docker_backend, nodes
+from swarm.launch import logs
 from swarm.launch.arguments import UsageError
-from swarm.launch.docker_backend import Docker
 from swarm.launch.plan import version
 
 USAGE = """Usage: swarm init           write swarm.yaml: a whole host in one file
        swarm up              start what it describes, and wait until it is ready
        swarm down            stop that
-       swarm logs [<name>]   the log of a node; without a name, the nodes of this host
+       swarm logs [-f] [--tail <n>] [<name>]
+                             the log of a node, an SL or an ML, running or removed; without a name,
+                             what has a log here. -f: and what is to come; --tail: the last lines
        swarm ledger recover  go on when a quorum is lost for good
        swarm ledger accept   follow such a recovery
        swarm ledger verify   check a whole ledger with nothing but the CAs' certificates
@@ -57,11 +55,8 @@ def main(argv: Sequence[str]) -> int:
     match list(argv):
         case ["version"] | ["--version"]:
             print(version())
-        case ["logs"]:
-            for node in nodes.known():
-                print(f"{node.name:<24} {node.component:<6} {node.state()}")
-        case ["logs", name]:
-            return logs(name)
+        case ["logs", *rest]:
+            return logs.main(rest)
         case [command, *rest] if command in HOST_COMMANDS:
             return _execute(HOST_COMMANDS[command], rest)
         case [group, command, *rest] if (group, command) in COMMANDS:
@@ -78,19 +73,3 @@ def _execute(where: str, argv: Sequence[str]) -> int:
     module, _, function = where.partition(":")
     status: int = getattr(import_module(module), function)(argv)
     return status
-
-
-def logs(name: str) -> int:
-    """Print a node's log: of the local process of that name, else of the container."""
-    log = nodes.directory(name) / "log"
-    if log.is_file():
-        with log.open(errors="replace") as file:
-            shutil.copyfileobj(file, sys.stdout)
-        return 0
-    if nodes.read(name) is not None:
-        raise UsageError(f"{name} runs in the foreground; its output is on its own terminal")
-    if docker_backend.client() is not None:
-        docker = Docker.find()
-        if docker.follow("container", "logs", name) == 0:
-            return 0
-    raise LocalError("SW9006", f"there is no node {name} on this host")

@@ -72,9 +72,14 @@ def home(env: Mapping[str, str] = os.environ) -> Path:
     return Path(env.get("SWARM_HOME") or Path.home() / ".swarm").absolute()
 
 
+def is_name(name: str) -> bool:
+    """Could a local node have this name?"""
+    return _NAME.fullmatch(name) is not None
+
+
 def directory(name: str) -> Path:
     """A node's directory. Raises UsageError when the name cannot be one."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(f"--name: {name}: use letters, digits, and . _ - between them")
     return home() / name
 

@@ -10,6 +10,9 @@ LABEL = "swarm.component"  # on every container that a run-* command makes
 USER_DIRECTORY = "/platform/swarm/usr"  # where a container sees --usr-dir
 LINK_DIRECTORY = "/tmp/hpe-swarm"  # noqa: S108 - what a learner's container shares with its program
 
+# Where an operator in a container keeps the logs of programs that it has removed.
+OPERATOR_DIRECTORY = "/platform/swarm/SMLNODE"
+
 DockerArguments = tuple[tuple[str, str | None], ...]
 
 

@@ -298,7 +298,7 @@ def test_env_files(tmp_path: Path) -> None:
 
 def test_unknown_nodes_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.swarm(["logs", "nobody"]) == 1
-    assert "swarm: SW9006: there is no node nobody" in capsys.readouterr().err
+    assert "swarm: SW9006: there is no log of nobody" in capsys.readouterr().err
     assert cli.swarm(["fly"]) == 1
     assert cli.swarm(["version"]) == 0
 

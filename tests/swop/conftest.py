@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swop.docker_runtime import DockerRuntime
+from swop.kept_logs import MIB, KeptLogs
 from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest, Runtime
 from tests.engine import images
@@ -33,7 +34,8 @@ def make_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[obj
         runtime: Runtime
         if request.param == "DOCKER":
             request.getfixturevalue("engine")
-            runtime = DockerRuntime(uid, images.BASE)
+            logs = KeptLogs(tmp_path / "kept", 64 * MIB)
+            runtime = DockerRuntime(uid, images.BASE, logs)
         else:
             runtime = ProcessRuntime(uid, tmp_path / "data")
         made.append(runtime)

@@ -73,8 +73,15 @@ class FakeNetwork:
 
     # What SWCI does
 
-    def task(self, name: str, kind: str, body: Sequence[str], prereq: str = "ROOTTASK") -> None:
-        outcome = f"{name}-outcome"
+    def task(
+        self,
+        name: str,
+        kind: str,
+        body: Sequence[str],
+        prereq: str = "ROOTTASK",
+        outcome: str = "",
+    ) -> None:
+        outcome = outcome or f"{name}-outcome"
         head = {"name": name, "type": kind, "author": "a", "prereq": prereq, "outcome": outcome}
         self.do("swci-1", "task.create", head)
         self.do("swci-1", "task.append", {"task": name, "index": 1, "lines": list(body)})

@@ -15,7 +15,7 @@ import pytest
 from swarm.errors import LocalError
 from swop.environment import examine
 from swop.plan import Mount
-from swop.process_runtime import LOGS_KEPT, ProcessRuntime
+from swop.process_runtime import ProcessRuntime
 from swop.profile import MountType
 from swop.runtime import BuildRequest, RunState
 from tests.swop.programs import IMAGE, ended, eventually, python
@@ -76,19 +76,6 @@ def test_a_frozen_keeper_cannot_protect_its_program(runtime: ProcessRuntime) -> 
     runtime.stop([program.name], grace=0.2)
     eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert runtime.status(program.name).state is RunState.EXITED
-
-
-def test_logs_outlive_their_program_and_are_bounded_in_number(runtime: ProcessRuntime) -> None:
-    for number in range(LOGS_KEPT + 5):
-        path = runtime.data / "logs" / f"old-{number}.log"
-        path.write_text("x")
-        os.utime(path, (number, number))
-    program = python(runtime, "print('said')")
-    runtime.start(program)
-    ended(runtime, program.name)
-    runtime.remove([program.name])
-    assert runtime.log_tail(program.name) == "said"
-    assert len(list((runtime.data / "logs").iterdir())) == LOGS_KEPT
 
 
 def test_removal_leaves_nothing_but_the_log(runtime: ProcessRuntime) -> None:

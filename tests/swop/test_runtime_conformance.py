@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from pathlib import Path
 
@@ -202,6 +203,40 @@ def test_a_log_tail_is_bounded(runtime: Runtime) -> None:
     tail = runtime.log_tail(program.name)
     assert len(tail) <= LOG_LIMIT
     assert tail.splitlines()[-1] == "line 2999"
+
+
+def test_output_is_followed_from_the_start_to_the_end(runtime: Runtime) -> None:
+    """Asked for at once after the start, when nothing has been written yet."""
+    code = "import time; print('one', flush=True); time.sleep(0.3); print('two', end='')"
+    program = python(runtime, code)
+    runtime.start(program)
+    assert b"".join(runtime.follow(program.name)) == b"one\ntwo"
+    assert runtime.status(program.name).state is RunState.EXITED
+    assert b"".join(runtime.follow(program.name, lines=1)) == b"two"
+    assert b"".join(runtime.follow(program.name, lines=0)) == b""
+
+
+def test_following_can_be_ended_from_another_thread(runtime: Runtime) -> None:
+    program = python(runtime, SLEEP)
+    runtime.start(program)
+    output = runtime.follow(program.name)
+    chunks = iter(output)
+    assert next(chunks) == b"up\n"
+    threading.Timer(0.1, output.close).start()
+    assert list(chunks) == []
+    assert runtime.status(program.name).state is RunState.RUNNING
+    assert list(runtime.follow("swarm-test-none")) == []
+
+
+def test_a_log_is_kept_when_its_program_is_removed(runtime: Runtime) -> None:
+    program = python(runtime, SLEEP)
+    runtime.start(program)
+    eventually(lambda: runtime.log_tail(program.name) == "up")
+    runtime.remove([program.name])
+    kept = runtime._logs.path(program.name)  # type: ignore[attr-defined]
+    assert kept.read_text() == "up\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_missing_image_is_named(runtime: Runtime) -> None:

@@ -42,6 +42,16 @@ def test_defaults() -> None:
     assert not settings.keep
     assert settings.runtime is None
     assert settings.user == ""
+    assert not settings.stream_logs
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("", 64), ("True", 64), ("1", 1), ("250", 250), ("0", 0), ("no", 0)]
+)
+def test_how_much_is_kept_of_logs(text: str, mib: int) -> None:
+    settings = read_settings({"SWOP_PROFILE": "p", "SWOP_KEEP_LOGS": text, "SWOP_STREAM_LOGS": "1"})
+    assert settings.keep_logs == mib << 20
+    assert settings.stream_logs
 
 
 @pytest.mark.parametrize(
@@ -53,6 +63,8 @@ def test_defaults() -> None:
         ("SWARM_RUNTIME", "PODMAN"),
         ("SWOP_UID", "root"),
         ("SWOP_GID", "users"),
+        ("SWOP_KEEP_LOGS", "all"),
+        ("SWOP_KEEP_LOGS", "70000"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
