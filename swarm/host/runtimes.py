@@ -40,8 +40,10 @@ def launch_of(node: Node, docker: str | None) -> Launch:
     """What a node's command line means, to the run-* command of its component."""
     used = components.USED_BY[node.component.name]
     options = (*used, *components.COMMON, *components.LICENCE)
-    parsed = arguments.parse(node.argv, options, known_options(docker), sidecar=False)
-    return components.sn(parsed) if node.component is SN else components.swop(parsed)
+    parsed = arguments.parse(node.argv, options, known_options(docker))
+    if node.component is SN:
+        return components.sn(parsed)
+    return components.swop(parsed, lambda: docker_backend.default_socket(Docker.find()))
 
 
 class Processes:
