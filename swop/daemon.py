@@ -213,7 +213,7 @@ class Daemon:
         elif isinstance(effect, core.StopPair):
             self._jobs.put(lambda: self._stop_pair(effect.index))
         else:
-            self._jobs.put(lambda: self._clear(effect.spare))
+            self._jobs.put(lambda: self._clear(effect.spare, anew=effect.anew))
 
     def _post(self, op: str, operation: str, args: dict[str, Any]) -> None:
         common = {"runner": self._profile.taskrunner, "uid": self._host.uid}
@@ -313,7 +313,7 @@ class Daemon:
         if pair is not None:
             self._runtime.stop([pair.ml.name, pair.sl.name])
 
-    def _clear(self, spare: str, grace: float | None = None) -> None:
+    def _clear(self, spare: str, grace: float | None = None, *, anew: bool = False) -> None:
         """Stop, and unless they shall be kept remove, all programs but those of one operation."""
         names = [found.name for found in self._runtime.adopt() if found.operation != spare]
         if not names:
@@ -322,7 +322,7 @@ class Daemon:
             self._runtime.stop(names)
         else:
             self._runtime.stop(names, grace)
-        if self._keep:
+        if self._keep and not anew:
             log.info("Stopped and kept (SWOP_KEEP_CONTAINERS): %s", ", ".join(names))
             return
         self._runtime.remove(names)

@@ -189,9 +189,13 @@ class StopPair:
 
 @dataclass(frozen=True)
 class Clear:
-    """Stop and remove everything that this operator started, but not for the operation `spare`."""
+    """Stop and remove everything that this operator started, but not for the operation `spare`.
+
+    `anew`: also what shall be kept, as the same operation starts programs of the same names again.
+    """
 
     spare: str = ""
+    anew: bool = False
 
 
 Effect = Say | Enroll | Execute | StartPair | Report | StopPair | Clear
@@ -229,7 +233,7 @@ class Operator:
     phase: Phase = Phase.WAITING
     operation: str = ""
     task: str = ""
-    refused: str = ""  # the operation that did not want us
+    refused: tuple[str, bool] = ("", False)  # the operation that did not want us; were we invited?
     has_looked: bool = False  # has it seen the taskrunner since it started?
     latest: Mapping[str, Any] | None = None  # the record as it was seen last
     pairs: dict[int, PairTrack] = field(default_factory=dict)
@@ -268,9 +272,12 @@ class Operator:
             effects += [Say("Waiting for new Task…"), Clear(spare=current)]
             if record is None:
                 effects.append(Say("The taskrunner does not exist yet; SWCI can create it"))
-        if self.operation and (current != self.operation or self._is_called_again(record)):
-            effects += [Clear(), *self._wait()]
-        if record is None or not current or current == self.refused:
+        if record is not None and record["state"] in ("COMPLETE", "ERROR"):
+            self.refused = ("", False)  # should it go on, then for those that are called in
+        again = self._is_called_again(record)
+        if self.operation and (current != self.operation or again):
+            effects += [Clear(anew=again), *self._wait()]
+        if record is None or not current or self.refused == (current, self._is_invited(record)):
             return effects
         if not self.operation:
             return effects + self._engage(record)
@@ -284,6 +291,10 @@ class Operator:
             and record["state"] in ("ASSIGNED", "RUNNING")
             and self.uid not in record["swops"]
         )
+
+    def _is_invited(self, record: Mapping[str, Any]) -> bool:
+        """By name: what we were refused as one of many, we may try as the one that is called in."""
+        return self.uid in record["invited"]
 
     def _engage(self, record: Mapping[str, Any]) -> list[Effect]:
         """A task that we take no part in yet, as far as we remember."""
@@ -336,7 +347,8 @@ class Operator:
             self.phase = Phase.WAITFORRUN
             # The record with our enrolment may have come before this answer.
             return [Say("Switching to WAITFORUN State"), *self._maybe_run()]
-        self.refused = self.operation
+        invited = self.latest is not None and self._is_invited(self.latest)
+        self.refused = (self.operation, invited)
         return [Say(f"Not taking part in {self.task}: {event.text}"), *self._wait()]
 
     def _wait(self) -> list[Effect]:

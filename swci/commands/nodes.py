@@ -31,8 +31,7 @@ STEPS = ("proposal", "prevote", "precommit")  # what validators sign, by kind
 
 def list_nodes(session: Session, args: Args, out: Output) -> Result:
     nodes = session.table("nodes")
-    ages = session.client.presence()
-    ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
+    ages = ages_of(session)
     shown = {
         uid: node
         for uid, node in nodes.items()
@@ -62,6 +61,13 @@ def list_nodes(session: Session, args: Args, out: Output) -> Result:
 def _seen(at_s: float) -> tuple[str | None, str]:
     milliseconds = int(at_s * 1000)
     return instant(milliseconds), moment(milliseconds)
+
+
+def ages_of(session: Session) -> dict[str, float]:
+    """Seconds since each node was heard of, by uid; those never heard of are not in it."""
+    ages = session.client.presence()
+    ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
+    return ages
 
 
 def _order(item: tuple[str, Record]) -> tuple[int, str, str]:

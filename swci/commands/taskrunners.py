@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from swci.command import ABSENT, WRONG_ARGUMENT, Command, CommandError
+from swci.commands.nodes import SILENT, ages_of
 from swci.output import Output
 from swci.ports import Record
 from swci.result import (
@@ -16,6 +17,7 @@ from swci.result import (
     names,
     rows,
     said,
+    several,
     time_field,
 )
 from swci.session import Session
@@ -24,6 +26,7 @@ from swci.waiting import wait_for_taskrunner
 Args = Mapping[str, str]
 
 RUN_SWARM_PEER = "SL"
+MAX_AMONG = 512  # operators that an assignment can name
 PEER_COLUMNS = (
     ("index", "Index"),
     ("swop_uid", "SWOP_UID"),
@@ -56,6 +59,16 @@ def assign_peers(session: Session, args: Args, out: Output) -> Result:
 
 
 def assign_all(session: Session, args: Args, out: Output) -> Result:
+    """Those that LIST NODES shows: one that has gone silent would be waited for in vain."""
+    ages = ages_of(session)
+    present: set[str] = set()
+    silent: set[str] = set()
+    for uid, node in session.table("nodes").items():
+        if node["type"] == "SWOP" and node["active"] and node["runner"] == args["taskrunner"]:
+            (present if ages.get(uid, SILENT) < SILENT else silent).add(uid)
+    if silent and len(present) <= MAX_AMONG:
+        among = sorted(present)
+        return _assign(session, args, silent=sorted(silent), peers=0, target="*", among=among)
     return _assign(session, args, peers=0, target="*")
 
 
@@ -63,17 +76,20 @@ def assign_target(session: Session, args: Args, out: Output) -> Result:
     return _assign(session, args, peers=0, target=args["swop_uid"])
 
 
-def _assign(session: Session, args: Args, *, peers: int, target: str) -> Result:
+def _assign(session: Session, args: Args, *, silent: Sequence[str] = (), **how: object) -> Result:
     task, runner = args["task"], args["taskrunner"]
-    verdict = session.submit(
-        "runner.assign", {"runner": runner, "task": task, "peers": peers, "target": target}
-    )
+    verdict = session.submit("runner.assign", {"runner": runner, "task": task, **how})
     return fields(
         Field("task", task, (f"Task {task} is assigned to {runner}",)),
         Field("taskrunner", runner, ()),
         Field("operation_id", verdict.result["operation"], ()),
         field("PEERS NEEDED", verdict.result["needed"]),
+        _silent(silent) if silent else None,
     )
+
+
+def _silent(uids: Sequence[str]) -> Field:
+    return several("SILENT", "silent", ((uid, f"{uid} is not counted") for uid in uids))
 
 
 def get_info(session: Session, args: Args, out: Output) -> Result:
@@ -208,13 +224,16 @@ COMMANDS = (
     ),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> WITH ALL PEERS",
-        "Start a task for all SWOPs that listen now, and for all pairs of their profiles.",
+        "Start a task for all SWOPs that listen now, and for all pairs of their profiles. Those\n"
+        "that LIST NODES does not show any more are not counted.",
         assign_all,
-        "{task, taskrunner, operation_id, peers_needed}",
+        "{task, taskrunner, operation_id, peers_needed, silent?}",
     ),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> TARGET <swop_uid>",
-        "Start a task on one SWOP only, or call a SWOP into the task that is running.",
+        "Start a task on one SWOP only. Or call a SWOP into this task while it runs, or when it\n"
+        "has failed: one that has failed begins anew; another one joins, or takes the place of\n"
+        "one that has failed.",
         assign_target,
         "{task, taskrunner, operation_id, peers_needed}",
     ),

@@ -16,6 +16,7 @@ from swarm.errors import RemoteError
 from swarm.identity import Peer
 from swarm.ledger import codec
 from swarm.ledger.state import DEFAULT_CONTRACT, DEFAULT_RUNNER, DISPATCH, TABLES, Header, State
+from swarm.ledger.state.operation import Operation
 from swarm.ledger.transaction import SignedTransaction, Transaction
 from tests.state.model import check_step
 from tests.state.world import NODE, RULES, World, genesis, sha
@@ -51,6 +52,7 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "lines": st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3),
     "peers": st.integers(0, 2),
     "target": st.sampled_from(["*", WORLD.uid("swop-1")]),
+    "among": st.lists(st.sampled_from(UIDS), max_size=2),
     "operation": OPERATION_IDS,
     "pairs": st.integers(0, 2),
     "peer": st.sampled_from(["", "a-0", "a-1"]),
@@ -103,10 +105,17 @@ HOSTILE = st.recursive(
 Step = tuple[str, str, dict[str, Any]]
 
 
+def arguments(draw: st.DrawFn, operation: Operation) -> dict[str, Any]:
+    args = {key: draw(LIKELY[key]) for key in operation.fields}
+    if "among" in args and (args["peers"] or args["target"] != "*" or draw(st.booleans())):
+        del args["among"]  # it goes with ALL PEERS, and may be left out
+    return args
+
+
 @st.composite
 def likely_step(draw: st.DrawFn) -> Step:
     operation = DISPATCH[draw(st.sampled_from(sorted(DISPATCH)))]
-    args = {key: draw(LIKELY[key]) for key in operation.fields}
+    args = arguments(draw, operation)
     senders = [name for name in MEMBERS if name.partition("-")[0].upper() in operation.roles]
     sender = draw(st.sampled_from(senders))
     # Mostly the sender speaks for itself, as honest members do.
@@ -132,7 +141,7 @@ USING = [
 def using_step(draw: st.DrawFn) -> Step:
     """What makes, uses and deletes two objects of each kind; by honest senders."""
     operation = DISPATCH[draw(st.sampled_from(USING))]
-    args = {key: draw(LIKELY[key]) for key in operation.fields}
+    args = arguments(draw, operation)
     if operation.name.endswith(".create"):
         args["name"] = draw(st.sampled_from(["task", "other"]))
     args |= {key: "other" for key in ("runner", "contract") if args.get(key)}

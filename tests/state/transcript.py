@@ -181,8 +181,12 @@ class Session:
     def do_task(self, name: str, kind: str, prereq: str = "ROOTTASK") -> None:
         self.world.task(name, kind, prereq)
 
-    def do_assign(self, task: str, peers: str = "0", target: str = "*") -> Verdict:
-        return self.world.assign(task, int(peers), target)
+    def do_assign(
+        self, task: str, peers: str = "0", target: str = "*", among: str | None = None
+    ) -> Verdict:
+        """`among` are names with commas."""
+        those = None if among is None else str(among).split(",")
+        return self.world.assign(task, int(peers), target, those)
 
     def do_enroll(self, name: str, pairs: str = "1") -> Verdict:
         return self.world.take_part(name, int(pairs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -273,11 +274,14 @@ class World:
         self.must("swci-1", "task.create", name=name, type=type_, **about)
         self.must("swci-1", "task.finalize", task=name)
 
-    def assign(self, task: str, peers: int = 0, target: str = "*") -> Verdict:
-        uid = target if target == "*" else self.uid(target)
-        return self.do(
-            "swci-1", "runner.assign", runner=DEFAULT_RUNNER, task=task, peers=peers, target=uid
-        )
+    def assign(
+        self, task: str, peers: int = 0, target: str = "*", among: Sequence[str] | None = None
+    ) -> Verdict:
+        args: dict[str, Any] = {"runner": DEFAULT_RUNNER, "task": task, "peers": peers}
+        args["target"] = target if target == "*" else self.uid(target)
+        if among is not None:
+            args["among"] = [self.uid(name) for name in among]
+        return self.do("swci-1", "runner.assign", **args)
 
     def take_part(self, name: str, pairs: int = 1, **changes: Any) -> Verdict:
         args = {

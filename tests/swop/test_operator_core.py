@@ -160,6 +160,19 @@ def test_a_refusal_is_accepted_and_not_asked_again() -> None:
     assert others(operator.step(record(operation="f" * 16), 1.0)) == [Enroll("f" * 16)]
 
 
+def test_refused_as_one_of_many_it_tries_when_it_is_called_in() -> None:
+    operator = idle()
+    operator.step(record(), 0.0)
+    operator.step(EnrollAnswered(OP, False, "enough operators take part: 1"), 0.0)
+    assert operator.step(record("RUNNING", invited=[OTHER]), 1.0) == []
+    called = record("RUNNING", invited=[ME, OTHER])
+    assert others(operator.step(called, 2.0)) == [Enroll(OP)]
+    operator.step(EnrollAnswered(OP, False, "operator has no learner in its profile"), 2.0)
+    assert operator.step(called, 3.0) == [], "it has been told twice"
+    assert operator.step(record("ERROR", invited=[ME, OTHER]), 4.0) == []
+    assert others(operator.step(called, 5.0)) == [Enroll(OP)], "after an end, it may be otherwise"
+
+
 def test_a_task_for_others_is_left_alone() -> None:
     operator = idle()
     assert operator.step(record(invited=[OTHER]), 0.0) == []
@@ -237,7 +250,7 @@ def test_called_in_again_after_a_failure() -> None:
     operator = running()
     operator.step(PairObserved(OP, 0, UP, exited(1)), 1.0)
     effects = operator.step(record("RUNNING", invited=[ME]), 2.0)
-    assert others(effects) == [Clear(), Enroll(OP)]
+    assert others(effects) == [Clear(anew=True), Enroll(OP)]
 
 
 def test_a_member_that_is_restarted_by_hand_is_no_failure() -> None:

@@ -6,6 +6,11 @@ others a SWOP (`swops`). The runner is COMPLETE when `needed` peers are, and ERR
 a failure, so many cannot be reached any more: SWOPs that listen but have not enrolled count as
 possible then. Before any failure a shortage of SWOPs is a wait, with its reason, and not an error.
 
+`invited` settles who may take part: everybody that listens while it is empty, as in WITH n PEERS,
+where of tasks for SWOPs the first n get the places. ALL PEERS and TARGET name those that may.
+TARGET calls one more in while the task runs, or when it has failed: what that one reported before
+is forgotten, and the task goes on.
+
 A SWOP reports about itself and its own pairs only, and is believed in that.
 """
 
@@ -49,6 +54,7 @@ TRANSITIONS = Transitions(
         Transition("RUNNING", "quorum", "COMPLETE", "as many peers as needed have completed"),
         Transition("ASSIGNED", "failed", "ERROR", "the quorum cannot be reached any more"),
         Transition("RUNNING", "failed", "ERROR", "the quorum cannot be reached any more"),
+        Transition("ERROR", "called in", "ASSIGNED", "an operator gets another chance (TARGET)"),
         Transition(ANY, "runner.reset", "IDLE", "SWOPs stop and remove what they started"),
         Transition("IDLE", "runner.delete", "absent", "no SWOP listens on it; not the default one"),
     ),
@@ -150,10 +156,15 @@ def listening(draft: Draft, name: str) -> dict[str, Node]:
 def assign(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Start a task, or call one more SWOP into the task that is running (`target`)."""
     runner = _runner(draft, args["runner"])
+    among = args.get("among")
+    if among is not None and (args["peers"] or args["target"] != EVERYBODY):
+        raise Refused(a.MALFORMED, "among says who all are, and goes with peers = 0 only")
     if not TRANSITIONS.allows(runner["state"], "runner.assign"):
         return _call_in(draft, runner, args)
     by_pairs = _task_type(draft, args["task"]) == RUN_SWARM
     present = listening(draft, runner["name"])
+    if among is not None:
+        present = {uid: node for uid, node in present.items() if uid in among}
     if args["target"] != EVERYBODY:
         _check_target(present, runner, args["target"])
         present = {args["target"]: present[args["target"]]}
@@ -200,10 +211,9 @@ def _check_target(present: dict[str, Node], runner: Taskrunner, uid: str) -> Non
 
 
 def _call_in(draft: Draft, runner: Taskrunner, args: dict[str, Any]) -> dict[str, Any]:
-    """Let one SWOP (again) into the task that runs, forgetting what it reported before."""
+    """Let one SWOP (again) into the task, forgetting what it reported before."""
     uid = args["target"]
-    going_on = runner["state"] not in ENDED
-    if uid == EVERYBODY or not going_on or runner["task"] != args["task"]:
+    if uid == EVERYBODY or runner["state"] == "COMPLETE" or runner["task"] != args["task"]:
         raise Refused(
             "SW4032",
             f"taskrunner {runner['name']} is {runner['state']} with task {runner['task']};"
@@ -216,10 +226,19 @@ def _call_in(draft: Draft, runner: Taskrunner, args: dict[str, Any]) -> dict[str
     runner["swops"].pop(uid, None)
     for name in [name for name, peer in runner["peers"].items() if peer["swop"] == uid]:
         del runner["peers"][name]
+    by_pairs = runner["peer_type"] == "SL"
     if runner["invited"]:
         runner["invited"] = sorted({*runner["invited"], uid})
-    if runner["peer_type"] == "SWOP" and len(runner["swops"]) >= runner["needed"]:
+    elif not by_pairs and len(runner["swops"]) + 1 >= runner["needed"]:
+        # Nobody else shall be faster. Those that have a place keep it.
+        runner["invited"] = sorted({*runner["swops"], uid})
+    if not by_pairs and _willing(runner) >= runner["needed"]:
         runner["needed"] += 1  # all places are taken: one more for it
+    if runner["state"] == "ERROR":
+        runner["state"] = TRANSITIONS.step(runner["state"], "called in")
+        runner["ended_ms"] = 0
+        runner["text"] = f"operator {uid} is called in"
+        _begin(runner)
     return {"operation": runner["operation"], "needed": runner["needed"]}
 
 
@@ -247,7 +266,7 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     by_pairs = runner["peer_type"] == "SL"
     if by_pairs and args["pairs"] == 0:
         raise Refused("SW4035", f"operator {uid} has no learner in its profile")
-    if not by_pairs and len(runner["swops"]) >= runner["needed"]:
+    if not by_pairs and _willing(runner) >= runner["needed"]:
         raise Refused("SW4034", f"enough operators take part: {runner['needed']}")
     _check_room(draft, runner, node, args["pairs"])
     taken = [operator["index"] for operator in runner["swops"].values()]
@@ -259,9 +278,14 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
         text="",
         updated_ms=context.header.time_ms,
     )
-    if _enrolled(runner) >= runner["needed"]:
-        runner["state"] = TRANSITIONS.step(runner["state"], "enrolled")
+    _begin(runner)
     return {"index": index}
+
+
+def _begin(runner: Taskrunner) -> None:
+    """Let the task run, if enough take part."""
+    if _willing(runner) >= runner["needed"]:
+        runner["state"] = TRANSITIONS.step(runner["state"], "enrolled")
 
 
 def _check_room(draft: Draft, runner: Taskrunner, node: Node, pairs: int) -> None:
@@ -282,6 +306,13 @@ def _check_room(draft: Draft, runner: Taskrunner, node: Node, pairs: int) -> Non
 def _enrolled(runner: Taskrunner) -> int:
     operators = runner["swops"].values()
     return sum(operator["pairs"] if runner["peer_type"] == "SL" else 1 for operator in operators)
+
+
+def _willing(runner: Taskrunner) -> int:
+    """The same without those that have failed."""
+    by_pairs = runner["peer_type"] == "SL"
+    there = (one for one in runner["swops"].values() if one["state"] != "ERROR")
+    return sum(one["pairs"] if by_pairs else 1 for one in there)
 
 
 def status(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
@@ -344,6 +375,8 @@ def possible(draft: Draft, runner: Taskrunner) -> int:
     ]
     if runner["peer_type"] == "SL":
         return sum(node["pairs"] for node in absent)
+    if runner["invited"]:
+        return len(absent)
     return min(len(absent), max(0, runner["needed"] - len(runner["swops"])))
 
 
@@ -413,6 +446,7 @@ ASSIGN = {
     "task": a.NAME,
     "peers": a.integer(0, MAX_NEEDED),
     "target": a.either(a.UID, a.one_of(EVERYBODY)),
+    "among": a.optional(a.list_of(a.UID, MAX_PAIRS)),
 }
 ENROLL = {"runner": a.NAME, "operation": a.HEX16, "uid": a.UID, "pairs": PAIRS}
 STATUS = {

@@ -104,7 +104,8 @@ def of_runner(runner: Taskrunner, listening: Mapping[str, Node]) -> str:
 
 def _enrolment(runner: Taskrunner, listening: Mapping[str, Node]) -> str:
     by_pairs = runner["peer_type"] == "SL"
-    there = sum(one["pairs"] if by_pairs else 1 for one in runner["swops"].values())
+    willing = [one for one in runner["swops"].values() if one["state"] != "ERROR"]
+    there = sum(one["pairs"] if by_pairs else 1 for one in willing)
     missing = runner["needed"] - there
     kind = "pair" if by_pairs else "operator"
     absent = [
