@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from sentinel import schemas, submission
+from sentinel import lookback, schemas, submission
 from sentinel.blocks import answer_blocks
 from sentinel.door import Door
 from sentinel.limits import Member
@@ -78,6 +78,7 @@ def make_app(services: Services) -> Door:
     _add_node(app, services)
     _add_state(app, services)
     _add_blocks(app, services)
+    _add_lookback(app)
     submit = Submission(services)
     _add_transactions(app, submit)
     _add_events(app, services)
@@ -87,7 +88,10 @@ def make_app(services: Services) -> Door:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, fault: Refusal) -> Response:
-        return answer({"code": fault.code, "text": fault.text}, fault.status)
+        response = answer({"code": fault.code, "text": fault.text}, fault.status)
+        if fault.retry_after:
+            response.headers["Retry-After"] = str(fault.retry_after)
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, fault: RequestValidationError) -> Response:
@@ -154,6 +158,22 @@ def _add_blocks(app: FastAPI, services: Services) -> None:
         """
         ledger = services.ledger()
         return answer(answer_blocks(ledger, await services.bootstrap(), after))
+
+
+def _add_lookback(app: FastAPI) -> None:
+    backs = lookback.LookBacks(trio.current_time)
+
+    @app.post("/v1/look-back", response_model=schemas.LookBackAnswer)
+    async def look_back(request: Request, wanted: schemas.LookBackRequest) -> Response:
+        """Try to reach ports of the caller, at the address from which it asks and no other.
+
+        Works while this node is starting, too. At most 6 requests of a member in a minute.
+        """
+        peer: Peer = request.state.peer
+        address = lookback.plain(request.state.address)
+        token = bytes.fromhex(wanted.token)
+        reached = await backs.look(peer.fingerprint, address, wanted.ports, token)
+        return answer({"address": address, "reached": reached, "now_ms": lookback.now_ms()})
 
 
 def _add_state(app: FastAPI, services: Services) -> None:

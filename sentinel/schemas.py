@@ -6,9 +6,11 @@ models when a request is served. The tests hold the two together.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+
+from sentinel import lookback
 
 
 class Problem(BaseModel):
@@ -104,6 +106,26 @@ class Status(BaseModel):
     limited: dict[str, int] = Field(
         description="how often a member, by common name, was turned away for asking too much"
     )
+
+
+class LookBackRequest(BaseModel):
+    """Ports of the caller that shall be tried."""
+
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        min_length=1, max_length=lookback.MAX_PORTS
+    )
+    token: str = Field(
+        pattern=rf"^[0-9a-f]{{{2 * lookback.TOKEN_BYTES}}}$",
+        description="hexadecimal; what the caller's ports answer with",
+    )
+
+
+class LookBackAnswer(BaseModel):
+    """What this node reached."""
+
+    address: str = Field(description="as which it sees the caller, the only one it tries")
+    reached: list[int] = Field(description="ports out of which the token came")
+    now_ms: int = Field(description="this node's clock")
 
 
 class MeshAddress(BaseModel):

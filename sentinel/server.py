@@ -221,8 +221,12 @@ class ApiServer:
             self._refusals.note(who, "certificate", str(fault))
             # An evicted member hears that, so that it does not come again.
             code = fault.code if fault.code == BARRED else "SW5002"
-            return {"peer": None, "refused": fault.cause, "code": code, "key": who}
-        return {"peer": peer, "refused": "", "code": "", "key": peer.fingerprint}
+            return {
+                "peer": None, "refused": fault.cause, "code": code, "key": who, "address": who,
+            }  # fmt: skip
+        return {
+            "peer": peer, "refused": "", "code": "", "key": peer.fingerprint, "address": who,
+        }  # fmt: skip
 
 
 def _handshake_failure(fault: ssl.SSLError) -> tuple[str, str]:

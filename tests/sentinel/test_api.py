@@ -303,6 +303,7 @@ def test_openapi_names_every_route(api: LiveApi, member: Identity) -> None:
         "/v1/state/{table}",
         "/v1/state/{table}/{key}",
         "/v1/presence",
+        "/v1/look-back",
         "/v1/transactions",
         "/v1/events",
     } == set(paths)
