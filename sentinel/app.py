@@ -167,7 +167,7 @@ def _add_lookback(app: FastAPI) -> None:
     async def look_back(request: Request, wanted: schemas.LookBackRequest) -> Response:
         """Try to reach ports of the caller, at the address from which it asks and no other.
 
-        Works while this node is starting, too. At most 6 requests of a member in a minute.
+        Works while this node is starting, too. A member may ask every 10 s, and 10 times at once.
         """
         peer: Peer = request.state.peer
         address = lookback.plain(request.state.address)

@@ -516,6 +516,50 @@ CATALOGUE: dict[str, Entry] = {
         "the directory for logs cannot be written to",
         "name a directory with LOGS_DIR that this node's user may write to, or leave LOGS_DIR out",
     ),
+    "SW9040": Entry(
+        "a certificate expires soon",
+        "renew it in time: gen-cert --renew, or swarm cert renew; the node stays the same member",
+    ),
+    "SW9041": Entry("a private key is open to others on this host", "chmod 600 the key file"),
+    "SW9042": Entry(
+        "something that shall be mounted is not there", "create it, or correct the path"
+    ),
+    "SW9043": Entry(
+        "something that shall be mounted is closed to this user",
+        "change its owner or mode, or run the nodes as the user who may",
+    ),
+    "SW9044": Entry(
+        "there is little space on a disk", "free some, or move data and SWARM_HOME elsewhere"
+    ),
+    "SW9045": Entry(
+        "other hosts cannot reach the announced address",
+        "announce the address or name at which the others reach this host",
+    ),
+    "SW9046": Entry("a port of this host cannot be used", "end who has it, or choose another port"),
+    "SW9047": Entry(
+        "a port of another host is not reached from here",
+        "open it: a firewall of this host, of that one, or between them",
+    ),
+    "SW9048": Entry(
+        "the clocks of two hosts differ",
+        "synchronise both with NTP: certificates are judged by each host's own clock",
+    ),
+    "SW9049": Entry(
+        "a port of this host is not reached by the others",
+        "open it for incoming connections: a firewall of this host, or between the two",
+    ),
+    "SW9050": Entry(
+        "something could not be checked yet",
+        "run `swarm doctor` again when a network node of another host runs, with --join",
+    ),
+    "SW9051": Entry(
+        "an image is missing on this host", "build it with `make image`, or pull or load it"
+    ),
+    "SW9052": Entry("a Docker network is missing", "create it with docker network create"),
+    "SW9053": Entry(
+        "a program asks for devices that this host cannot give",
+        "install the driver, or ask for less in the profile",
+    ),
     "SW6001": Entry("the learner's port cannot be opened", "choose a free port with --sl-fs-port"),
     "SW6002": Entry(
         "the directory shared with the user's program cannot be used",

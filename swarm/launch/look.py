@@ -10,6 +10,7 @@ from swarm.launch.arguments import UsageError
 from swarm.launch.plan import version
 
 USAGE = """Usage: swarm init           write swarm.yaml: a whole host in one file
+       swarm doctor          check this host before it trains
        swarm up              start what it describes, and wait until it is ready
        swarm down            stop that
        swarm logs [-f] [--tail <n>] [<name>]
@@ -44,6 +45,7 @@ COMMANDS = {
 }
 
 HOST_COMMANDS = {
+    "doctor": "swarm.host.doctor.command:main",
     "init": "swarm.host.init:main",
     "up": "swarm.host.commands:up",
     "down": "swarm.host.commands:down",
