@@ -18,11 +18,10 @@ from swarm.host.hostfile import ReadHost
 from swarm.host.plan import Node, Plan, differences
 from swarm.host.record import Record, Started
 from swarm.host.runtimes import Runtime
-from swarm.launch.arguments import UsageError
 
 TAIL_LINES = 25
 PAUSE_SECONDS = 0.25
-FIRST_SECONDS = 1.0  # nothing is told of a wait that is shorter
+FIRST_SECONDS = 2.0  # nothing is told of a wait that is shorter
 TELL_SECONDS, REPEAT_SECONDS = 5.0, 20.0  # between two lines about a wait; the same one again
 
 Probe = Callable[[Node, float], str]  # node, seconds since its start → why it is not ready, or ""
@@ -121,8 +120,8 @@ class Host:
                 begun.append((node, self.runtime.has_data(node)))
                 known = self._start(node, known)
                 self._wait(node, limit)
-        except (SwarmFault, UsageError, KeyboardInterrupt) as fault:
-            if not isinstance(fault, KeyboardInterrupt) and begun:
+        except BaseException as fault:  # whatever it is, nothing half stays behind
+            if isinstance(fault, SwarmFault) and begun:
                 self._show_log(begun[-1][0])
             self._undo(begun, known)
             raise

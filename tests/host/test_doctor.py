@@ -297,10 +297,21 @@ def test_an_engine_that_is_closed(
     assert problem is not None and problem[0] == code
 
 
+def test_podman_says_the_same_in_other_words(docker: FakeDocker, tmp_path: Path) -> None:
+    info = {"version": {"Version": "5.4"}, "store": {"graphRoot": str(tmp_path)}}
+    docker.answer("system", "info", stdout=json.dumps(info))
+    docker.answer("container", "ls", stderr="Error: publish is an invalid filter", status=125)
+    engine = Engine()
+    assert (engine.fact(Subject()).version, engine.root) == ("5.4", tmp_path)
+    taken = PortFact(1, "API", "in use", "conmon (process 1)")
+    assert engine.publisher(taken) == taken
+
+
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     engine = Engine()
-    assert engine.fact(subject()).problem == ("SW9002", "there is no docker command on the PATH")
+    problem = engine.fact(subject()).problem
+    assert problem is not None and problem[0] == "SW9002"
     assert engine.gpus is None
 
 

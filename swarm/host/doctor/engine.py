@@ -42,7 +42,7 @@ class Engine:
     @property
     def root(self) -> Path | None:
         """Where it keeps images and volumes, if that is on this host."""
-        root = self._info.get("DockerRootDir")
+        root = self._info.get("DockerRootDir") or _part(self._info, "store", "graphRoot")
         return Path(root) if isinstance(root, str) and Path(root).is_dir() else None
 
     def fact(self, subject: Subject) -> EngineFact:
@@ -51,7 +51,7 @@ class Engine:
             return EngineFact(self.problem)
         return EngineFact(
             None,
-            str(self._info.get("ServerVersion", "?")),
+            str(self._info.get("ServerVersion") or _part(self._info, "version", "Version") or "?"),
             tuple((name, what, self._has("image", name)) for name, what in subject.images),
             tuple((name, self._has("network", name)) for name in subject.networks),
         )
@@ -75,8 +75,19 @@ class Engine:
             return port
         template = f'{{{{.Names}}}} {{{{.Label "{LABEL}"}}}} {{{{.Label "swarm.role"}}}}'
         condition = f"publish={port.port}"
-        found = self._docker.run("container", "ls", "--filter", condition, "--format", template)
+        try:
+            found = self._docker.run("container", "ls", "--filter", condition, "--format", template)
+        except LocalError:
+            found = ""  # podman has no such filter in older versions: then nobody is named
         if not found:
             return port
         name, *labels = found.splitlines()[0].split()
         return PortFact(port.port, port.what, port.problem, f"container {name}", bool(labels))
+
+
+def _part(info: dict[str, Any], *keys: str) -> Any:
+    """What podman says in a map of its own; None from others."""
+    value: Any = info
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
