@@ -351,7 +351,9 @@ CATALOGUE: dict[str, Entry] = {
         "a lost learner reported by one that cannot", "nothing; its parent or validators will"
     ),
     "SW4062": Entry("a suspicion that cannot be", "suspect other members of the roster only"),
-    "SW4070": Entry("what is to be deleted is in use", "end that use, then delete it"),
+    "SW4070": Entry(
+        "what is to be deleted is in use", "end that use first: delete, reset or stop what uses it"
+    ),
     "SW4071": Entry(
         "what every swarm has cannot be deleted",
         "leave it; RESET empties contracts and taskrunners",

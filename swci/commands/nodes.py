@@ -42,7 +42,9 @@ def list_nodes(session: Session, args: Args, out: Output) -> Result:
         NODE_COLUMNS,
         (
             (
-                *(node[key] for key in ("type", "host", "port", "name")),
+                node["type"],
+                *_place(node, nodes),
+                node["name"],
                 uid,
                 node["parent"],
                 EVICTED if node["evicted"] else _seen(now - ages[uid]),
@@ -56,6 +58,13 @@ def list_nodes(session: Session, args: Args, out: Output) -> Result:
         Field("evictions", [data for data, _ in evictions], tuple(text for _, text in evictions)),
         Field("evidence", [data for data, _ in evidence], tuple(text for _, text in evidence)),
     )
+
+
+def _place(node: Record, nodes: Mapping[str, Record]) -> tuple[str, int]:
+    """Host and port: of a SWOP, that listens nowhere, those of the network node it talks to."""
+    parent = nodes.get(node["parent"])
+    found = parent if not node["host"] and parent is not None else node
+    return found["host"], found["port"]
 
 
 def _seen(at_s: float) -> tuple[str | None, str]:

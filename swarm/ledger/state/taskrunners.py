@@ -133,7 +133,7 @@ def delete(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if not TRANSITIONS.allows(runner["state"], "runner.delete"):
         raise Refused(
             IN_USE,
-            f"taskrunner {name} is {runner['state']} with task {runner['task']}; reset it first",
+            f"taskrunner {name} is {runner['state']} with task {runner['task']}",
         )
     present = sorted(node["name"] or uid for uid, node in listening(draft, name).items())
     if present:

@@ -130,9 +130,7 @@ def _check_unused(draft: Draft, name: str) -> None:
         raise Refused(IN_USE, f"task {name} is the prerequisite of {_some(draft, name, after)}")
     for runner, record in draft.items("taskrunners"):
         if record["task"] == name:
-            raise Refused(
-                IN_USE, f"taskrunner {runner} is {record['state']} with task {name}; reset it first"
-            )
+            raise Refused(IN_USE, f"taskrunner {runner} is {record['state']} with task {name}")
 
 
 def _some(draft: Draft, name: str, count: int) -> str:
