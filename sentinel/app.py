@@ -238,16 +238,19 @@ def _add_events(app: FastAPI, services: Services) -> None:
         start: Annotated[int | None, Query(alias="from", ge=0)] = None,
         uid: str = "",
         min_height: Annotated[int, Query(ge=0)] = 0,
+        chain: Annotated[str, Query(max_length=128)] = "",
     ) -> Response:
         """Server-sent events: committed blocks `from` a height, or records to `watch`.
 
         With `watch=table/id` the first event holds the records as they are, the next ones those
-        that changed. An open stream with `uid` is that node's sign of life.
+        that changed. An open stream with `uid` is that node's sign of life. `min_height` is one of
+        `chain`, where that is given: on another chain it is not waited for.
         """
         ledger = services.ledger()
         peer: Peer = request.state.peer
         _check_uid(uid, peer, ledger)
-        if min_height > ledger.state.height:
+        ours = chain in ("", ledger.state.chain.hex())
+        if ours and min_height > ledger.state.height:
             with trio.move_on_after(HEIGHT_WAIT):
                 await ledger.wait_for(min_height)
             if min_height > ledger.state.height:
@@ -265,7 +268,9 @@ def _add_events(app: FastAPI, services: Services) -> None:
 
         async def produce(channel: Channel) -> None:
             if start is None:
-                await follow_records(channel, services.pulse, snapshot, keys, member.pay)
+                await follow_records(
+                    channel, services.pulse, snapshot, keys, member.pay, ledger.state.chain
+                )
             else:
                 await follow_blocks(
                     channel,

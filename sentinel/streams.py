@@ -128,8 +128,11 @@ async def follow_records(
     snapshot: Callable[[], tuple[int, Lookup]],
     keys: Sequence[str],
     pay: Pay,
+    chain: bytes,
 ) -> None:
     """Send the records of `keys` now, and whenever one of them changes.
+
+    The first event names the `chain`, so that who comes back sees whether it is another one.
 
     `pay` waits while the client has had more than its share.
 
@@ -143,7 +146,8 @@ async def follow_records(
         records = {key: lookup(key) for key in keys}
         changed = {k: v for k, v in records.items() if known is None or v != known[k]}
         if changed or known is None:
-            await channel.event({"height": height, "records": changed})
+            first = {"chain": chain} if known is None else {}
+            await channel.event({"height": height, "records": changed, **first})
             known = records
             await pay(EVENT_UNITS)
         await channel.pause(news)

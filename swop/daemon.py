@@ -48,7 +48,7 @@ class Api(Protocol):
     def status(self) -> dict[str, Any]: ...
     def record(self, table: str, key: str, *, min_height: int = 0) -> dict[str, Any] | None: ...
     def submit(self, op: str, args: Mapping[str, Any], *, patience: float = 60.0) -> Any: ...
-    def watch(self, keys: Sequence[str], *, uid: str = "") -> Any: ...
+    def watch(self, keys: Sequence[str], *, uid: str = "", start_over: bool = False) -> Any: ...
     def close(self) -> None: ...
 
 
@@ -82,6 +82,7 @@ class Daemon:
         self._watched: tuple[str, tuple[core.PlannedPair, ...]] = ("", ())
         self._pairs: dict[int, Pair] = {}  # of the operation at hand; the worker's
         self._stopping = threading.Event()
+        self._chain = ""  # of the ledger at hand; the watch's
         self._barred = ""  # why the members have evicted us, if they have
         self._threads: list[threading.Thread] = []
 
@@ -107,7 +108,7 @@ class Daemon:
             thread.start()
             self._threads.append(thread)
         key = f"taskrunners/{self._profile.taskrunner}"
-        watch = self._api.watch([key, bar], uid=self._host.uid)
+        watch = self._api.watch([key, bar], uid=self._host.uid, start_over=True)
         watch.on_change(lambda changed: self._hear(changed, key, bar))
         self._hear(watch, key, bar)
         while (event := self._events.get()) is not None and not self._stopping.is_set():
@@ -135,7 +136,14 @@ class Daemon:
 
         Returns the name of the record that bars our key, should there ever be one.
         """
-        args = {
+        height = self._api.submit("node.enroll", self._enrolment()).height
+        node = self._api.record("nodes", self._host.uid, min_height=height) or {}
+        runner = self._profile.taskrunner
+        log.info("Enrolled as %s (%s), listening to %s", self._name, self._host.uid, runner)
+        return f"evictions/{node.get('fingerprint', '')}"
+
+    def _enrolment(self) -> dict[str, Any]:
+        return {
             "uid_name": self._name,
             "type": "SWOP",
             # It listens nowhere. Behind a proxy, the name of its SN tells where it belongs.
@@ -150,11 +158,6 @@ class Daemon:
             "contract": "",
             "version": self._version,
         }
-        height = self._api.submit("node.enroll", args).height
-        node = self._api.record("nodes", self._host.uid, min_height=height) or {}
-        runner = self._profile.taskrunner
-        log.info("Enrolled as %s (%s), listening to %s", self._name, self._host.uid, runner)
-        return f"evictions/{node.get('fingerprint', '')}"
 
     def _hear(self, watch: Any, key: str, bar: str) -> None:
         """The watch's callback, in its thread."""
@@ -163,7 +166,21 @@ class Daemon:
             self._barred = str(eviction["reason"])
             self.stop()
         if watch.connected:
+            self._look_at_chain(watch.chain)
             self._events.put(core.RunnerChanged(watch.records.get(key)))
+
+    def _look_at_chain(self, chain: str) -> None:
+        """Begin again with a ledger that is another one: nothing of before is on it, nor are we."""
+        if chain != self._chain and self._chain:
+            log.warning(
+                "The ledger that we worked on (%s) is gone: the network nodes serve another one"
+                " (%s). Starting over: its tasks are ended, and this operator enrolls again",
+                self._chain[:16],
+                chain[:16],
+            )
+            # Ahead of all that the other ledger's tasks will have us say.
+            self._letters.put(("node.enroll", {}))
+        self._chain = chain
 
     def _leave(self) -> None:
         """Leave in order: the task hears of it, pairs are stopped. Bounded in time."""
@@ -356,11 +373,13 @@ class Daemon:
         """Submit once; a verdict, good or bad, settles it."""
         ok, text = True, ""
         try:
-            self._api.submit(op, args)
+            self._api.submit(op, self._enrolment() if op == "node.enroll" else args)
         except VerdictError as error:
             ok, text = False, error.cause
         if op == "runner.enroll":
             self._events.put(core.EnrollAnswered(args["operation"], ok, text))
+        elif not ok and op == "node.enroll":
+            log.error("the network does not take this operator: %s", text)
         elif not ok:
             # Usual after a RESET: the status of an operation that is over interests nobody.
             log.info("a status was not taken: %s", text)

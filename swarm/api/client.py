@@ -184,9 +184,11 @@ class ApiClient:
         answer = self._post(self._signed(op, args), end)
         if answer.status == 400 and code_of(answer) == NOT_INCLUDABLE:
             # Our idea of the height, or of the network, was stale. When nothing had been sent
-            # before, a new transaction cannot do the work twice.
+            # before, a new transaction cannot do the work twice; nor on another ledger, where
+            # nothing of this one counts.
+            chain = self._chain
             self.status()
-            if not answer.repeated:
+            if not answer.repeated or self._chain != chain:
                 answer = self._post(self._signed(op, args), end)
         if answer.status == 200:
             return self._verdict(op, answer)
@@ -243,12 +245,13 @@ class ApiClient:
 
     # ----------------------------------------------------------------- events
 
-    def watch(self, keys: Sequence[str], *, uid: str = "") -> Watch:
+    def watch(self, keys: Sequence[str], *, uid: str = "", start_over: bool = False) -> Watch:
         """Follow records ("contracts/x", …) in a background thread.
 
-        With `uid`, the open stream is also this node's sign of life.
+        With `uid`, the open stream is also this node's sign of life. With `start_over` it goes on
+        with another ledger when this one is lost for ever.
         """
-        watch = Watch(self._streams, keys, uid)
+        watch = Watch(self._streams, keys, uid, start_over=start_over)
         self._watches = [*(w for w in self._watches if w.alive), watch]
         watch.start()
         return watch

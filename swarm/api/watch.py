@@ -3,6 +3,11 @@
 A watch is a thread that keeps one stream open: a snapshot of the records first, then each change.
 When the stream ends or falls silent (the SN sends a comment each 5 s), it goes to the next SN and
 asks that one for a snapshot at least as new as what it has seen, so `height` never goes back.
+
+A ledger may be lost for ever, and founded anew by SNs at the same addresses: its heights begin
+again, and its records have nothing to do with those before. An SN of another chain is therefore
+passed over, and said to be one. A watch with `start_over` goes to that chain when for a while no SN
+of its own has been found; `chain` then tells its owner.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ log = logging.getLogger("swarm.api")
 MAX_EVENT = 16 << 20  # bytes
 SILENCE = 15.0  # seconds without a byte after which the SN counts as gone
 PAUSE_FIRST, PAUSE_MOST = 0.1, 2.0  # seconds between two rounds through all SNs
+ANSWERED = "SW5004"  # an answer that is no stream
+START_OVER = 8.0  # seconds without an SN of our chain, after which another one's is followed
 
 
 class Watch:
@@ -34,15 +41,24 @@ class Watch:
     """
 
     def __init__(
-        self, transports: Callable[[], Iterable[Transport]], keys: Sequence[str], uid: str
+        self,
+        transports: Callable[[], Iterable[Transport]],
+        keys: Sequence[str],
+        uid: str,
+        *,
+        start_over: bool = False,
     ) -> None:
         self.records: dict[str, Record | None] = dict.fromkeys(keys)
         self.height = 0
+        self.chain = ""  # of the ledger that is followed, in hexadecimal
         self.connected = False
         self.error = "not connected yet"
         self._transports = transports
         self._keys = tuple(keys)
         self._uid = uid
+        self._start_over = start_over
+        self._strange_since: float | None = None  # only SNs of another chain were found, since then
+        self._take_any = False
         self._changed = threading.Condition()
         self._callbacks: list[Callable[[Watch], None]] = []
         self._stream: EventStream | None = None
@@ -93,8 +109,10 @@ class Watch:
             for transport in self._transports():
                 if self._follow(transport):
                     pause = PAUSE_FIRST
+                    self._strange_since = None
                 if self._closed.is_set():
                     return
+            self._take_any = self._lost_for_ever()
             self._closed.wait(pause)
             pause = min(2 * pause, PAUSE_MOST)
 
@@ -102,12 +120,16 @@ class Watch:
         """Follow one SN until its stream ends; tells whether it gave anything."""
         query: list[tuple[str, str]] = [("watch", key) for key in self._keys]
         query.append(("min_height", str(self.height)))
+        if self.chain:
+            query.append(("chain", self.chain))
         if self._uid:
             query.append(("uid", self._uid))
         useful = False
         try:
             stream = transport.stream("/v1/events?" + urlencode(query), SILENCE)
         except RemoteError as fault:
+            if fault.code == ANSWERED:  # it lives, and may well be one of our chain
+                self._strange_since = None
             self._lost(fault.cause)
             return False
         self._stream = stream
@@ -115,6 +137,9 @@ class Watch:
             if self._closed.is_set():
                 return useful
             for event in _events(stream):
+                if not self._is_ours(event):
+                    self._meet_stranger(transport, str(event["chain"]))
+                    return useful
                 self._apply(event)
                 useful = True
             self._lost(f"{transport.endpoint} ended the event stream")
@@ -129,11 +154,32 @@ class Watch:
             stream.close()
         return useful
 
+    def _lost_for_ever(self) -> bool:
+        """After a round through all SNs: shall the next one be followed whatever its chain is?"""
+        since = self._strange_since
+        return self._start_over and since is not None and time.monotonic() - since >= START_OVER
+
+    def _is_ours(self, event: Any) -> bool:
+        chain = event["chain"] if "chain" in dict(event) else self.chain
+        if not isinstance(chain, str):
+            raise TypeError("a chain is no text")
+        return not self.chain or chain == self.chain or self._take_any
+
+    def _meet_stranger(self, transport: Transport, chain: str) -> None:
+        if self._strange_since is None:
+            self._strange_since = time.monotonic()
+        what = f"another ledger ({chain[:16]}) than the one followed so far ({self.chain[:16]})"
+        self._lost(f"{transport.endpoint} serves {what}")
+
     def _apply(self, event: Any) -> None:
         height, records = int(event["height"]), dict(event["records"])
         if any(not isinstance(record, dict | None) for record in records.values()):
             raise TypeError("a record is no object")
+        chain = event.get("chain", self.chain)
         with self._changed:
+            if chain != self.chain:
+                self.chain, self.height, self._take_any = chain, 0, False
+                self.records = dict.fromkeys(self._keys)
             if height < self.height or self._closed.is_set():
                 return
             self.height = height

@@ -15,6 +15,7 @@ class FakeWatch:
     """Like `swarm.api.watch.Watch`, fed by `FakeNetwork`."""
 
     connected = True
+    chain = "c0"
 
     def __init__(self, network: FakeNetwork, keys: Sequence[str]) -> None:
         self.network = network
@@ -117,7 +118,7 @@ class FakeApi:
     def submit(self, op: str, args: Mapping[str, Any], *, patience: float = 60.0) -> Verdict:
         return self.network.do(self.name, op, args)
 
-    def watch(self, keys: Sequence[str], *, uid: str = "") -> FakeWatch:
+    def watch(self, keys: Sequence[str], *, uid: str = "", start_over: bool = False) -> FakeWatch:
         watch = FakeWatch(self.network, keys)
         self.network.watches.append(watch)
         return watch

@@ -45,6 +45,7 @@ class Site:
             "SN_API_SERVER_PORT": str(self.sn.port),
             "SWARM_NODE_NAME": "swop1",
             "SWARM_RUNTIME": "PROCESS",
+            "SWOP_STREAM_LOGS": "True",
             "SWARM_DATA_DIR": str(directory / "swop-data"),
         }
         self.swop: Daemon = run.start("swop1", "swop", self.settings)
