@@ -686,4 +686,37 @@ CATALOGUE: dict[str, Entry] = {
         "install the driver and the NVIDIA container toolkit on this host and restart the engine,"
         " or take gpus out of usrcontaineropts",
     ),
+    "SW7020": Entry(
+        "a task was given up", "assign it again; raise SWOP_TASK_MAX_SECONDS if it needs more time"
+    ),
+    "SW7021": Entry(
+        "this host's rules forbid to fetch it",
+        "correct the address, or ask the host's administrator to list it in SWOP_CONTENT_HOSTS or"
+        " to offer the directory in SWOP_CONTENT_FILES",
+    ),
+    "SW7022": Entry(
+        "content could not be fetched", "see whether the address answers, from that host"
+    ),
+    "SW7023": Entry(
+        "content is not safe or not whole",
+        "make the archive again, of files, directories and links that stay inside",
+    ),
+    "SW7024": Entry(
+        "content differs from its checksum",
+        "correct Sha256 in the task, or find out who has changed the file",
+    ),
+    "SW7025": Entry(
+        "content is larger than this host allows",
+        "make it smaller, free some space, or raise SWOP_CONTENT_MAX_BYTES on that host",
+    ),
+    "SW7026": Entry(
+        "a volume would be overwritten",
+        "choose another Outcome, or remove the volume on that host",
+    ),
+    "SW7027": Entry(
+        "a volume is not complete yet", "assign the task again once the content task is over"
+    ),
+    "SW7028": Entry(
+        "the process that fills volumes failed", "see the cause, and the operator's log"
+    ),
 }

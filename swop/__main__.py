@@ -74,6 +74,7 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
         settings.user,
         containers=kind is ManagerType.DOCKER,
         service=bool(locator.service) or (settings.sn_service and not locator.host),
+        rules=settings.rules,
     )
     runtime = make_runtime(kind, settings, profile, uid)
     api = ApiClient(identity, [(sn_host, sn_port)])

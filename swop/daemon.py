@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from swarm.api.models import VerdictError
 from swarm.errors import LocalError, RemoteError, SwarmFault
 from swop import operator as core
+from swop.content import ContentRequest
 from swop.log_stream import LogStreams
 from swop.mask import Mask
 from swop.plan import Host, Pair, Program, RunTask, plan_pairs
@@ -26,6 +27,7 @@ from swop.profile import Profile
 from swop.runtime import LOG_LIMIT, Runtime, bounded_tail
 from swop.status_text import status_text
 from swop.tasks import understand
+from swop.work import Work
 
 log = logging.getLogger("swop")
 
@@ -81,6 +83,7 @@ class Daemon:
         self._letters: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
         self._watched: tuple[str, tuple[core.PlannedPair, ...]] = ("", ())
         self._pairs: dict[int, Pair] = {}  # of the operation at hand; the worker's
+        self._at_hand: tuple[str, Work] | None = None  # a build, a pull or content
         self._stopping = threading.Event()
         self._chain = ""  # of the ledger at hand; the watch's
         self._barred = ""  # why the members have evicted us, if they have
@@ -188,9 +191,11 @@ class Daemon:
         leave = threading.Thread(target=self._say_good_bye, daemon=True)
         if not self._barred:  # nothing is taken of an evicted one
             leave.start()
+        if self._at_hand is not None:
+            self._at_hand[1].give_up("the operator was stopped")
         self._jobs.put(None)
         self._letters.put(None)
-        for thread in self._threads:  # a start that is under way; a build is not waited for
+        for thread in self._threads:  # what is under way; builds are given up
             thread.join(LAST_JOB_SECONDS)
         try:
             self._clear("", STOP_PAIRS_SECONDS)
@@ -215,6 +220,7 @@ class Daemon:
         for effect in self._core.step(event, time.monotonic()):
             self._perform(effect)
         self._watched = (self._core.operation, tuple(self._core.watched()))
+        self._give_up_unless(self._core.operation)
 
     def _perform(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Say):
@@ -284,13 +290,33 @@ class Daemon:
         if task is None:
             raise LocalError("SW7013", f"task {effect.task} does not exist")
         prereq = self._patiently(lambda: self._api.record("tasks", task["prereq"]))
-        work = understand(task, prereq, self._profile)
-        if isinstance(work, RunTask):
-            self._plan(effect.operation, work)
+        request = understand(task, prereq, self._profile, self._host)
+        if isinstance(request, RunTask):
+            self._plan(effect.operation, request)
             return
         self._progress(effect.operation, "Profile validated")
-        text = self._runtime.build(work, lambda said: self._progress(effect.operation, said))
+        with self._begin(effect.operation) as work:
+            if isinstance(request, ContentRequest):
+                text = self._runtime.fill(request, work)
+            else:
+                text = self._runtime.build(request, work)
         self._events.put(core.TaskEnded(effect.operation, True, text))
+
+    def _begin(self, operation: str) -> Work:
+        """Work that is given up when the operation ends before it."""
+        work = Work(
+            lambda said: self._progress(operation, said),
+            lambda said: log.info("%s", said),
+            self._host.rules.task_seconds,
+        )
+        self._at_hand = (operation, work)
+        self._give_up_unless(self._core.operation)  # it may have ended before it began
+        return work
+
+    def _give_up_unless(self, operation: str) -> None:
+        """The taskrunner has gone on to another operation, or to none."""
+        if self._at_hand is not None and self._at_hand[0] != operation:
+            self._at_hand[1].give_up("the taskrunner was reset")
 
     def _plan(self, operation: str, task: RunTask) -> None:
         if not self._runtime.has_image(task.image):

@@ -29,6 +29,8 @@ from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
+from swop import docker_content
+from swop.content import ContentRequest
 from swop.kept_logs import KeptLogs
 from swop.plan import (
     LABEL_INDEX,
@@ -49,6 +51,7 @@ from swop.runtime import (
     RunStatus,
     bounded_tail,
 )
+from swop.work import Work
 
 log = logging.getLogger("swop")
 
@@ -106,7 +109,8 @@ class DockerRuntime:
                 return False
         return True
 
-    def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:
+    def build(self, request: BuildRequest, work: Work) -> str:
+        progress = work.progress
         progress("Docker Build Args and context Created")
         what = f"image {request.outcome}"
         with _translated("SW7010", what), self._helper(request, progress) as helper:
@@ -120,6 +124,10 @@ class DockerRuntime:
             finally:
                 engine.close()
         return f"Build Task Completed : {what}"
+
+    def fill(self, request: ContentRequest, work: Work) -> str:
+        with _translated("SW7028", f"content {request.outcome}"):
+            return docker_content.fill(self._engine, self.uid, self.image, request, work)
 
     def _run_build(self, engine: Any, request: BuildRequest, context: bytes) -> None:
         lines: list[str] = []
@@ -186,6 +194,7 @@ class DockerRuntime:
         except NotFound as error:
             cause = f"the volume {name} of BuildContext does not exist on this host"
             raise LocalError("SW7007", cause) from error
+        docker_content.require_whole(self._engine, name)
 
     # ------------------------------------------------------------------ programs
 
@@ -211,6 +220,9 @@ class DockerRuntime:
         image = program.image or self.image
         if not self.has_image(image):
             raise LocalError("SW7009", f"{program.name}: image {image} is not on this host")
+        for mount in program.mounts:
+            if mount.kind is MountType.VOLUME:
+                docker_content.require_whole(self._engine, mount.source)
         labels = {**program.labels, LABEL_LINK: program.link}
         # Made beforehand so that it carries our labels; the SL's image gives it its open mode.
         self._engine.volumes.create(program.link, labels={LABEL_NODE: self.uid})
@@ -340,6 +352,9 @@ class DockerRuntime:
             mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL_NODE}={self.uid}"}
             for container in self._engine.containers.list(all=True, filters=mine):
                 labels = container.labels
+                if labels.get(LABEL_ROLE) == docker_content.FILLER:
+                    docker_content.drop_interrupted(self._engine, container)
+                    continue
                 if labels.get(LABEL_ROLE) not in ("SL", "ML"):
                     container.remove(force=True)  # a helper of an interrupted build
                     continue

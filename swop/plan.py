@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.profile import AttributeType, ContainerOptions, MountType, Node, Profile
+from swop.rules import Rules
 
 LINK_DIRECTORY = "/tmp/hpe-swarm"  # noqa: S108 - a mount point inside a container
 SL_PORT = 30305
@@ -108,6 +109,7 @@ class Host:
     sn_port: int
     user: str = ""  # "uid:gid" of the user programs
     containers: bool = True  # False: plain processes, which share the host's ports
+    rules: Rules = field(default_factory=Rules)  # what its administrator allows tasks to do
     service: bool = False  # the SN is behind a reverse proxy, under the name `sn_host`
 
 

@@ -31,10 +31,12 @@ import psutil
 from swarm import logfile
 from swarm.errors import LocalError
 from swop import keeper
+from swop.content import ContentRequest
 from swop.environment import EnvironmentRecord, examine
 from swop.kept_logs import MIB, KeptLogs
 from swop.plan import LINK_DIRECTORY, Mount, Program
 from swop.private_root import build_root, remove_links
+from swop.process_content import clean, fill
 from swop.profile import MountType
 from swop.runtime import (
     KILLED,
@@ -46,6 +48,7 @@ from swop.runtime import (
     RunStatus,
     bounded_tail,
 )
+from swop.work import Work
 
 TAIL_BYTES = 64 * 1024
 MARK = "SWARM_PROGRAM"  # in the environment of a program and so of all its descendants
@@ -70,6 +73,7 @@ class ProcessRuntime:
         try:
             for name in ("volumes", "environments"):
                 (self.data / name).mkdir(parents=True, exist_ok=True)
+            clean(self.data)
         except OSError as error:
             raise LocalError("SW7015", f"{self.data}: {error}") from error
 
@@ -81,8 +85,8 @@ class ProcessRuntime:
     def has_image(self, name: str) -> bool:
         return self._environment_file(name).exists()
 
-    def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:
-        progress("No image is built under PROCESS : checking the local environment")
+    def build(self, request: BuildRequest, work: Work) -> str:
+        work.progress("No image is built under PROCESS : checking the local environment")
         record = examine(sys.executable)
         path = self._environment_file(request.outcome)
         _write_json(path, {"outcome": request.outcome, **record.as_dict()})
@@ -90,6 +94,9 @@ class ProcessRuntime:
             f"No image was built under PROCESS : the local environment ({record.summary}) was"
             f" checked and recorded as {request.outcome}"
         )
+
+    def fill(self, request: ContentRequest, work: Work) -> str:
+        return fill(self.data, request, switch_to(request.user), work)
 
     def _environment_file(self, name: str) -> Path:
         return self.data / "environments" / f"{name.replace('/', '%')}.json"
@@ -131,7 +138,7 @@ class ProcessRuntime:
         root, outside = build_root(
             place / "root", [*mounts, (LINK_DIRECTORY, link)], program.workdir
         )
-        user = _switch_to(program.user)
+        user = switch_to(program.user)
         alias = _short_alias(link, place)
         environment = {
             **_inherited(python),
@@ -375,7 +382,7 @@ def _visible_gpus(program: Program) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": gpus.removeprefix("device=")}
 
 
-def _switch_to(user: str) -> tuple[int, int] | None:
+def switch_to(user: str) -> tuple[int, int] | None:
     """The uid and gid to run as, when that is possible and differs from our own."""
     if not user or os.geteuid() != 0:
         return None

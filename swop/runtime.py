@@ -13,12 +13,14 @@ Rules that every runtime keeps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from swop.content import ContentRequest
 from swop.plan import Program
+from swop.work import Work
 
 LOG_LIMIT = 2000  # characters of a log tail; the ledger's limit for a peer's status text
 STOP_GRACE = 8.0  # seconds from SIGTERM to SIGKILL
@@ -78,8 +80,17 @@ class Runtime(Protocol):
     def check(self) -> str:
         """Say in one line what runs the programs. Raises LocalError when it cannot."""
 
-    def build(self, request: BuildRequest, progress: Callable[[str], None]) -> str:
-        """Make what the outcome names; returns a sentence on the result. LocalError SW7010/14."""
+    def build(self, request: BuildRequest, work: Work) -> str:
+        """Make what the outcome names; returns a sentence on the result.
+
+        LocalError SW7010, SW7014, SW7020.
+        """
+
+    def fill(self, request: ContentRequest, work: Work) -> str:
+        """Make and fill the volumes that are not there yet; returns a sentence on the result.
+
+        A volume appears whole or not at all. LocalError SW7020 to SW7028.
+        """
 
     def has_image(self, name: str) -> bool:
         """Is the outcome of a build task present on this host?"""

@@ -11,6 +11,7 @@ from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.kept_logs import MIB
 from swop.profile import ManagerType
+from swop.rules import Rules, read_rules
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off"})
@@ -33,6 +34,7 @@ class Settings:
     user: str  # "uid:gid" of SL and ML; "" = as they come
     data: Path
     image: str  # "" = the operator's own
+    rules: Rules  # what tasks may do here
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -57,6 +59,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         user=_user(environment),
         data=Path(data) if data else Path.home() / ".swarm" / name / "data",
         image=environment.get("SWARM_IMAGE", ""),
+        rules=read_rules(environment),
     )
 
 

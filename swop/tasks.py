@@ -6,26 +6,28 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from swarm.api.taskdef import MakeUserContainer, RunSwarm, parse_body
+from swarm.api.taskdef import MakeSwarmUserContent, MakeUserContainer, RunSwarm, parse_body
 from swarm.errors import LocalError
-from swop.plan import Mount, RunTask, build_proxies
+from swop.content import ContentRequest
+from swop.filling import Step
+from swop.plan import Host, Mount, RunTask, build_proxies
 from swop.profile import MountType, Profile
 from swop.runtime import BuildRequest
 
-AVAILABLE = "RUN_SWARM and MAKE_USER_CONTAINER"
-
 
 def understand(
-    task: Mapping[str, Any], prereq: Mapping[str, Any] | None, profile: Profile
-) -> RunTask | BuildRequest:
+    task: Mapping[str, Any], prereq: Mapping[str, Any] | None, profile: Profile, host: Host
+) -> RunTask | BuildRequest | ContentRequest:
     """What a task's record asks for; `prereq` is the record of the task that it names.
 
     Raises LocalError SW7012 (not available yet), SW7013 (unusable), RemoteError SW8010 (the body).
     """
     kind, name = task["type"], task["name"]
-    if kind not in ("RUN_SWARM", "MAKE_USER_CONTAINER"):
+    if kind == "PULL_IMAGE":
         raise LocalError("SW7012", f"task {name}: {kind} is not available yet")
     body = parse_body(kind, task["body"], name)
+    if isinstance(body, MakeSwarmUserContent):
+        return _content(name, str(task["outcome"]), body, profile, host)
     if isinstance(body, RunSwarm):
         if prereq is None:
             raise LocalError("SW7013", f"task {name}: its Prereq {task['prereq']} does not exist")
@@ -38,6 +40,25 @@ def understand(
         steps=tuple(body.BuildSteps),
         context_volume=body.BuildContext,
         proxies=build_proxies(profile),
+    )
+
+
+def _content(
+    name: str, outcome: str, body: MakeSwarmUserContent, profile: Profile, host: Host
+) -> ContentRequest:
+    volumes: tuple[str, ...] = (outcome,)
+    if body.ContentType == "SWARMCONTENT":
+        volumes = tuple(f"{outcome}-{node.idx}" for node in profile.pairs)
+    steps = tuple(Step(item.Operation, item.Target, **item.options()) for item in body.OpsList)
+    return ContentRequest(
+        task=name,
+        outcome=outcome,
+        volumes=volumes,
+        steps=steps,
+        rules=host.rules,
+        proxies=build_proxies(profile),
+        user=host.user,
+        dns=tuple(profile.dns),
     )
 
 

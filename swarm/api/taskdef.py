@@ -23,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
 from pydantic import ValidationError as PydanticError
 from pydantic_core import ErrorDetails
@@ -64,6 +65,9 @@ _PATTERNS = {
     _NAME: "should consist of letters, digits and _.:@+=~- only",
     _VARIABLE: "should be the name of an environment variable",
 }
+
+# What engines take as a volume's name, with room for the number of a node.
+VOLUME = r"[A-Za-z0-9][A-Za-z0-9_.-]{1,149}"
 
 _PLAIN = AfterValidator(_without_control_characters)
 Text = Annotated[str, _PLAIN]
@@ -133,12 +137,57 @@ class PullImage(_Model):
     Auth: Text160 | RegistryLogin | None
 
 
+def _option(option: dict[str, str] | str) -> tuple[str, str]:
+    """Key and value of `Out: path` or `Sha256: digest`, a mapping or one text, in any case."""
+    if isinstance(option, str):
+        key, found, value = option.partition("=" if "=" in option.partition(":")[0] else ":")
+        entries = {key: value} if found else {}
+    else:
+        entries = option
+    if len(entries) == 1:
+        [(key, value)] = entries.items()
+        key, value = key.strip().lower(), value.strip()
+        if key == "out" and value and ".." not in value.split("/"):
+            return key, value
+        if key == "sha256" and re.fullmatch("[0-9a-fA-F]{64}", value):
+            return key, value.lower()
+    raise ValueError(
+        "should be `Out: path` with a path inside the volume, or `Sha256:` with 64 hex digits"
+    )
+
+
+def _known_option(option: dict[str, str] | str) -> dict[str, str] | str:
+    """It stays as it was written."""
+    _option(option)
+    return option
+
+
 class ContentOperation(_Model):
     """One step of filling a volume."""
 
     Operation: Literal["DOWNLOAD", "EXTRACT"]
     Target: Text160
-    Options: list[Option] | None
+    Options: list[Annotated[Option, AfterValidator(_known_option)]] | None
+
+    @model_validator(mode="after")
+    def _target_can_be_had(self) -> ContentOperation:
+        scheme, found, rest = self.Target.partition("://")
+        if found:
+            if scheme.lower() not in ("http", "https", "file") or not rest:
+                raise ValueError("its Target should begin with http://, https:// or file://")
+            if "@" in rest.partition("/")[0]:
+                raise ValueError("its Target should hold no user name: all members can read a task")
+        elif self.Operation == "DOWNLOAD":
+            raise ValueError("its Target should begin with http://, https:// or file://")
+        elif ".." in self.Target.split("/"):
+            raise ValueError("its Target should be an address, or a path inside the volume")
+        if not found and "sha256" in self.options():
+            raise ValueError("Sha256 belongs to the step that fetches the file")
+        return self
+
+    def options(self) -> dict[str, str]:
+        """The options `out` and `sha256`, as far as they are given; a later one wins."""
+        return dict(map(_option, self.Options or ()))
 
 
 class MakeSwarmUserContent(_Model):
@@ -220,6 +269,8 @@ def parse_task(text: str, shown: str) -> TaskDefinition:
             problems += document.problems(body_model, value["Body"], ("Body",))
         probe = {**value, "Body": _ANY_BODY} if "Body" in value else value
         problems += document.problems(TaskDefinition, probe, ())
+        if kind == "MAKE_SWARM_USER_CONTENT":
+            problems += document.volume_problems(value.get("Outcome"))
         if problems:
             raise _Problems(sorted(problems))
         assert body_model is not None, "an unknown type is a problem found above"
@@ -305,6 +356,14 @@ class _Document:
         except PydanticError as fault:
             return list(self._explain(fault.errors(include_url=False), at))
         return []
+
+    def volume_problems(self, outcome: Any) -> list[_Problem]:
+        """The outcome of a content task names volumes."""
+        if not isinstance(outcome, str) or not outcome or re.fullmatch(VOLUME, outcome):
+            return []
+        line, path = self._locate(("Outcome",), missing=False)
+        expected = "should name a volume: 2 to 150 letters, digits and _.-, a letter or digit first"
+        return [(line, path, expected)]
 
     def _explain(self, errors: Sequence[ErrorDetails], at: tuple[str, ...]) -> Iterator[_Problem]:
         for error in errors[:MAX_PROBLEMS]:

@@ -10,6 +10,7 @@ import pytest
 from swarm.launch import nodes
 from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest
+from swop.work import Work
 from tests.docs.test_commands import blocks, shell
 from tests.swop.programs import IMAGE, ended, python
 
@@ -21,7 +22,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nodes.register(name, component, os.getpid(), remove=False)
     (nodes.directory("sn1") / "log").write_text("the network node's\n")
     runtime = ProcessRuntime("a" * 32, nodes.directory("swop1") / "data")
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     code = "print('epoch 1'); print('epoch 2'); print('epoch 3')"
     program = python(runtime, code, name="demo-train-u-0-1a2b3c4d")
     runtime.start(program)

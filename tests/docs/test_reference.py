@@ -26,7 +26,7 @@ PACKAGES = ("swarm", "sentinel", "swop", "swci", "certs", "swarmlearning")
 CODE = re.compile(r"SW[0-9]{4}")
 VARIABLE = re.compile(r'"((?:SWARM|SN|SL|SWOP|SWCI|SENTINEL|THIS|USR)_[A-Z0-9_]+)"')
 # Names of columns in the answers of commands, and a variable that one part hands to another.
-NOT_SETTINGS = {"SWARM_PROGRAM"}
+NOT_SETTINGS = {"SWARM_PROGRAM", "SWARM_CONTENT_JOB"}
 
 
 def sources() -> list[Path]:

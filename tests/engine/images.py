@@ -16,6 +16,7 @@ from tests.engine.up import ensure, one_at_a_time
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BASE = "swarm-base:latest"
+NODE = "swarm-node:latest"
 
 
 def has(image: str) -> bool:

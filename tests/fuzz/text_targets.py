@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import socket
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -38,6 +40,9 @@ from swarmlearning.tensors import Layout, TensorFileError
 from swci.command import CommandError
 from swci.commands import TABLE, language
 from swop.profile import parse_profile
+from swop.tree import Tree
+from swop.unpacking import unpack
+from tests.content import archives
 from tests.fuzz.ledger_targets import genesis, identities, signed
 from tests.fuzz.source import join, split
 from tests.fuzz.target import Target
@@ -349,11 +354,57 @@ def events() -> list[bytes]:
     return [b"".join(lines()), *lines()]
 
 
+# ---------------------------------------------------------------- content
+
+
+class _Meter:
+    """A limit for what one input may write."""
+
+    def __init__(self) -> None:
+        self.left = 1 << 20
+
+    def add(self, count: int) -> None:
+        self.expect(count)
+        self.left -= count
+
+    def expect(self, count: int) -> None:
+        if count > self.left:
+            raise LocalError("SW7025", "too much")
+
+
+def run_archive(data: bytes) -> None:
+    """An archive that a task brings: whatever it holds, nothing comes out beside the volume."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / "volume"
+        root.mkdir()
+        try:
+            with Tree(root) as tree:
+                unpack(io.BytesIO(data), len(data), tree, "", _Meter())
+                tree.check_links("content")
+        finally:
+            assert [path.name for path in Path(name).iterdir()] == ["volume"]
+
+
+def archive_seeds() -> list[bytes]:
+    members = (
+        archives.member("d", tarfile.DIRTYPE),
+        archives.file("d/x", b"data" * 50),
+        archives.symlink("d/l", "x"),
+        archives.hardlink("h", "d/x"),
+    )
+    return [
+        *(archives.tar(*members, mode=mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")),
+        archives.sparse("s", 1000),
+        archives.zipped(("d/", b""), ("d/x", b"data"), ("l", b"d/x"), kinds=(0, 0, 0o120777)),
+    ]
+
+
 LOCAL, REMOTE = (LocalError,), (RemoteError,)
 TARGETS = (
     Target("task", "task definitions", run_task, LOCAL, tasks),
     Target("task-body", "bodies of tasks in the ledger", run_task_body, REMOTE, task_bodies),
     Target("profile", "SWOP profiles", run_profile, LOCAL, profiles),
+    Target("archive", "archives of content tasks", run_archive, LOCAL, archive_seeds),
     Target("command", "commands and scripts", run_command, (CommandError,), commands),
     Target("link", "a program's messages", run_link, (), links),
     Target("tensors", "tensor files", run_tensors, (TensorFileError,), tensor_files),

@@ -14,6 +14,7 @@ from swarm.launch import cli, nodes, programs
 from swop import keeper
 from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest
+from swop.work import Work
 from tests.swop.programs import IMAGE, ended, eventually, python
 
 WAITS = (
@@ -31,7 +32,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
     nodes.directory("swop1").mkdir(parents=True)
     nodes.register("swop1", "swop", os.getpid(), remove=False)
     runtime = ProcessRuntime("a" * 32, nodes.directory("swop1") / "data")
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     yield runtime
     names = [found.name for found in runtime.adopt()]
     runtime.stop(names, 1.0)

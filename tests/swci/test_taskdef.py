@@ -26,7 +26,7 @@ from swarm.errors import RemoteError
 _LEDGER_REFUSES = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-HEAD = "Name: t\nTaskType: {}\nAuthor: a\nPrereq: ROOTTASK\nOutcome: o\nBody:\n"
+HEAD = "Name: t\nTaskType: {}\nAuthor: a\nPrereq: ROOTTASK\nOutcome: out\nBody:\n"
 RUN = """\
     Command: main.py --epochs 3
     Entrypoint: python3
@@ -107,7 +107,7 @@ def run_with(old: str, new: str) -> str:
         ("a: [1\nb: 2", "f.yaml:2: expected valid YAML"),
         (run_with("Name: t", "Name: a b"), "f.yaml:1: Name: should consist of letters"),
         (run_with("TaskType: RUN_SWARM", "TaskType: RUN"), "f.yaml:2: TaskType: input should be"),
-        (run_with("Outcome: o\n", ""), "f.yaml:1: Outcome: is missing"),
+        (run_with("Outcome: out\n", ""), "f.yaml:1: Outcome: is missing"),
         (run_with("Outcome: o", f"Outcome: {'o' * 161}"), "f.yaml:5: Outcome: string should have"),
         (run_with("Author: a", "Auther: a"), "f.yaml:3: Auther: is not a known key here"),
         (run_with("    Entrypoint: python3\n", ""), "f.yaml:6: Body.Entrypoint: is missing"),
@@ -131,11 +131,42 @@ def run_with(old: str, new: str) -> str:
             HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("DOWNLOAD", "COPY"),
             "f.yaml:9: Body.OpsList[0].Operation: input should be 'DOWNLOAD' or 'EXTRACT'",
         ),
+        (
+            HEAD.format("MAKE_SWARM_USER_CONTENT").replace("out", "my/volume") + CONTENT,
+            "f.yaml:5: Outcome: should name a volume: 2 to 150 letters, digits",
+        ),
+        (
+            HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("https:", "ftp:"),
+            "f.yaml:9: Body.OpsList[0]: its Target should begin with http://, https:// or file://",
+        ),
+        (
+            HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("//data", "//me:secret@data"),
+            "f.yaml:9: Body.OpsList[0]: its Target should hold no user name",
+        ),
+        (
+            HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("/tmp]", "a, Sha256: 12]"),
+            "f.yaml:11: Body.OpsList[0].Options[1]: should be `Out: path`",
+        ),
+        (
+            HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("/tmp", "a/../../b"),
+            "f.yaml:11: Body.OpsList[0].Options[0]: should be `Out: path`",
+        ),
     ],
 )
 def test_mistakes(text: str, expected: str) -> None:
     found = problems(text)
     assert any(one.startswith(expected) for one in found), found
+
+
+def test_options_of_content_are_understood_in_any_form() -> None:
+    digest = "AB" * 32
+    for options in (f"[OUT: a/b, sha256: {digest}]", f"['out=a/b', 'Sha256: {digest}']"):
+        text = HEAD.format("MAKE_SWARM_USER_CONTENT") + CONTENT.replace("[Out: /tmp]", options)
+        body = parse_task(text, "f.yaml").Body
+        assert isinstance(body, MakeSwarmUserContent)
+        assert body.OpsList[0].options() == {"out": "a/b", "sha256": digest.lower()}
+    local = CONTENT.replace("DOWNLOAD", "EXTRACT").replace("https://data.example/", "")
+    parse_task(HEAD.format("MAKE_SWARM_USER_CONTENT") + local, "f.yaml")
 
 
 def test_all_mistakes_at_once() -> None:

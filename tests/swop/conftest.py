@@ -12,14 +12,15 @@ from swop.docker_runtime import DockerRuntime
 from swop.kept_logs import MIB, KeptLogs
 from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest, Runtime
+from swop.work import Work
 from tests.engine import images
 from tests.swop.programs import IMAGE
 
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """A Docker engine with the base image; skips, loudly, when it cannot be had."""
-    reason = images.base()
+    """A Docker engine with the nodes' image; skips, loudly, when it cannot be had."""
+    reason = images.nodes()
     if reason:
         pytest.skip(reason)
 
@@ -35,7 +36,7 @@ def make_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[obj
         if request.param == "DOCKER":
             request.getfixturevalue("engine")
             logs = KeptLogs(tmp_path / "kept", 64 * MIB)
-            runtime = DockerRuntime(uid, images.BASE, logs)
+            runtime = DockerRuntime(uid, images.NODE, logs)
         else:
             runtime = ProcessRuntime(uid, tmp_path / "data")
         made.append(runtime)
@@ -55,5 +56,5 @@ def runtime(make_runtime) -> Runtime:
     found: Runtime = make_runtime()
     steps = (f"FROM {images.BASE}", "LABEL swarm.test=1")
     if not found.has_image(IMAGE):
-        found.build(BuildRequest(IMAGE, steps, None, {}), lambda _: None)
+        found.build(BuildRequest(IMAGE, steps, None, {}), Work())
     return found

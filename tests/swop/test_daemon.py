@@ -17,7 +17,10 @@ from swop.daemon import Daemon
 from swop.plan import Host, Program
 from swop.process_runtime import ProcessRuntime
 from swop.profile import parse_profile
+from swop.reach import read_reach
+from swop.rules import Rules
 from swop.runtime import LOG_LIMIT, RunState
+from tests.content.web import serve
 from tests.swop.fake_api import FakeNetwork
 from tests.swop.programs import eventually
 from tests.swop.test_profile import PROFILE
@@ -61,7 +64,9 @@ class Operator:
         self.runtime.learner = options.pop("learner", WAITS_FOR_BYE)
         self.daemon = Daemon(
             name=name,
-            host=Host(self.uid, "127.0.0.1", 30304, containers=False),
+            host=Host(
+                self.uid, "127.0.0.1", 30304, containers=False, rules=options.pop("rules", Rules())
+            ),
             profile=self.profile,
             runtime=self.runtime,
             api=network.as_member(name),
@@ -260,6 +265,41 @@ def test_a_task_type_that_is_not_there_yet(network: FakeNetwork, operators: Any)
     network.assign("pull")
     network.until(lambda: network.runner()["state"] == "ERROR")
     assert "SW7012: task pull: PULL_IMAGE is not available yet" in network.runner()["text"]
+
+
+def test_content_for_each_node_and_the_end_at_a_reset(network: FakeNetwork, operators: Any) -> None:
+    rules = Rules(reach=read_reach(True, "127.0.0.1", "X"))
+    operator = operators(rules=rules)
+    with serve() as site:
+        site.files["/set.csv"] = b"1,2"
+        site.hangs.add("/hangs")
+
+        def assign(name: str, path: str) -> None:
+            step = [
+                "- Operation: DOWNLOAD",
+                f"  Target: {site.url(path)}",
+                "  Options: [Out: data/]",
+            ]
+            body = ["ContentType: SWARMCONTENT", "OpsList:", *step]
+            network.task(name, "MAKE_SWARM_USER_CONTENT", body)
+            network.assign(name)
+
+        assign("set", "/set.csv")
+        network.until(lambda: network.runner()["state"] == "COMPLETE")
+        volume = operator.runtime.data / "volumes" / "set-outcome-0"
+        assert (volume / "data" / "set.csv").read_bytes() == b"1,2"
+        assert "made set-outcome-0: 1 files" in network.runner()["swops"][operator.uid]["text"]
+        network.reset()
+
+        assign("slow", "/hangs")
+        eventually(lambda: "/hangs" in site.asked)
+        network.reset()
+        # It is given up, and the operator takes the next task at once.
+        assign("again", "/set.csv")
+        network.until(lambda: network.runner()["state"] == "COMPLETE")
+        names = {path.name for path in (operator.runtime.data / "volumes").iterdir()}
+        assert names == {"set-outcome-0", "again-outcome-0"}
+        assert list((operator.runtime.data / "filling").iterdir()) == []
 
 
 def test_stopping_leaves_the_network_and_nothing_behind(

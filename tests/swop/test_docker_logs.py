@@ -17,6 +17,7 @@ from swarm.launch.plan import LABEL, OPERATOR_DIRECTORY
 from swop.kept_logs import KeptLogs
 from swop.mask import MASK
 from swop.runtime import BuildRequest
+from swop.work import Work
 from tests.engine import images
 from tests.swop.docker_operator import DockerOperator, StandInRuntime
 from tests.swop.fake_api import FakeNetwork
@@ -44,7 +45,7 @@ def operator(
     runtime = StandInRuntime(uid, images.BASE, KeptLogs(tmp_path / "logs", 1 << 20))
     if not runtime.has_image(IMAGE):
         steps = (f"FROM {images.BASE}", "LABEL swarm.test=1")
-        runtime.build(BuildRequest(IMAGE, steps, None, {}), lambda _: None)
+        runtime.build(BuildRequest(IMAGE, steps, None, {}), Work())
     made = DockerOperator(network, "swop-1", tmp_path, runtime, keep=keep, stream_logs=True)
     return made.start(), runtime
 

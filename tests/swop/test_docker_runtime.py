@@ -8,16 +8,21 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
+from swop.content import ContentRequest
 from swop.docker_runtime import DockerRuntime, gpu_request, own_image
-from swop.plan import LABEL_NODE
-from swop.profile import ContainerOptions
+from swop.filling import Step
+from swop.plan import LABEL_NODE, Mount
+from swop.profile import ContainerOptions, MountType
+from swop.rules import Rules
 from swop.runtime import BuildRequest
+from swop.work import Work
 from tests.engine import images
 from tests.processes import free_port
 from tests.swop.programs import IMAGE, ended, python
@@ -54,7 +59,7 @@ class TestWithoutAnEngine:
 def runtime(engine: None) -> Iterator[DockerRuntime]:
     runtime = DockerRuntime(uuid.uuid4().hex, images.BASE)
     if not runtime.has_image(IMAGE):
-        runtime.build(BuildRequest(IMAGE, (FROM, "LABEL swarm.test=1"), None, {}), lambda _: None)
+        runtime.build(BuildRequest(IMAGE, (FROM, "LABEL swarm.test=1"), None, {}), Work())
     yield runtime
     names = [found.name for found in runtime.adopt()]
     runtime.remove(names)
@@ -102,7 +107,7 @@ def test_the_context_volume_reaches_the_build(
             "RUN test -z \\",
             "  $http_proxy",
         )
-        runtime.build(BuildRequest(outcome, steps, str(volume.name), {"http_proxy": ""}), print)
+        runtime.build(BuildRequest(outcome, steps, str(volume.name), {"http_proxy": ""}), Work())
         output = client.containers.run(outcome, ["cat", "/x.whl"], remove=True)
         assert output == b"wheel"
     finally:
@@ -112,7 +117,7 @@ def test_the_context_volume_reaches_the_build(
 @needs_engine
 def test_a_missing_context_volume_is_named(runtime: DockerRuntime, outcome: str) -> None:
     with pytest.raises(LocalError, match="SW7007: the volume swarm-test-none"):
-        runtime.build(BuildRequest(outcome, (FROM,), "swarm-test-none", {}), print)
+        runtime.build(BuildRequest(outcome, (FROM,), "swarm-test-none", {}), Work())
 
 
 @needs_engine
@@ -122,7 +127,7 @@ def test_a_failing_build_tells_its_step_and_leaves_nothing(
     before = {c.id for c in client.containers.list(all=True)}
     steps = (FROM, "RUN echo about to fail; exit 7")
     with pytest.raises(LocalError) as caught:
-        runtime.build(BuildRequest(outcome, steps, None, {}), lambda _: None)
+        runtime.build(BuildRequest(outcome, steps, None, {}), Work())
     assert caught.value.code == "SW7010"
     assert "returned a non-zero code: 7" in caught.value.cause
     assert "about to fail" in caught.value.cause
@@ -142,7 +147,7 @@ def test_operators_of_one_engine_build_an_image_one_after_the_other(
     told: list[list[str]] = [[], []]
 
     def build(which: int, builder: DockerRuntime) -> None:
-        builder.build(request, told[which].append)
+        builder.build(request, Work(told[which].append))
 
     threads = [
         threading.Thread(target=build, args=(which, builder))
@@ -220,3 +225,58 @@ def test_ports_network_and_names(runtime: DockerRuntime, client: docker.DockerCl
     finally:
         runtime.remove([found.name for found in runtime.adopt()])
         network.remove()
+
+
+@needs_engine
+def test_content_is_made_without_privileges_and_belongs_to_the_programs(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_text("data")
+    runtime = DockerRuntime(uuid.uuid4().hex, images.NODE)
+    outcome = f"swarm-test-{uuid.uuid4().hex[:8]}"
+    steps = (Step("DOWNLOAD", f"file://{tmp_path}/f"),)
+    tmp_path.chmod(0o755)
+    rules = Rules(files=str(tmp_path))
+    request = ContentRequest("t", outcome, (outcome,), steps, rules, user="1234:4321")
+    seen: list[dict[str, Any]] = []
+
+    def look(_: str) -> None:
+        filters = {"label": f"{LABEL_NODE}={runtime.uid}"}
+        seen.extend(c.attrs for c in client.containers.list(all=True, filters=filters))
+
+    try:
+        runtime.fill(request, Work(look))
+        (filler,) = seen
+        assert filler["Config"]["User"] == "1234:4321"
+        config = filler["HostConfig"]
+        assert config["CapDrop"] == ["ALL"] and not config["CapAdd"] and not config["Privileged"]
+        assert config["SecurityOpt"] == ["no-new-privileges"]
+        assert config["Memory"] == 1 << 30 and config["PidsLimit"] == 64
+        assert config["NetworkMode"] == "none", "it fetches nothing from the network"
+        program = python(
+            runtime,
+            "import os; print(os.stat('/data/f').st_uid); open('/data/new', 'w')",
+            user="1234:4321",
+            mounts=(Mount(MountType.VOLUME, outcome, "/data"),),
+        )
+        runtime.start(program)
+        assert ended(runtime, program.name).code == 0, runtime.log_tail(program.name)
+        assert runtime.log_tail(program.name) == "1234"
+        assert [found.name for found in runtime.adopt()] == [program.name]
+    finally:
+        runtime.remove([found.name for found in runtime.adopt()])
+        client.volumes.get(outcome).remove()
+        runtime.close()
+
+
+@needs_engine
+def test_a_volume_that_no_task_made_stays_as_it_is(
+    runtime: DockerRuntime, client: docker.DockerClient
+) -> None:
+    volume = client.volumes.create(f"swarm-test-{uuid.uuid4().hex[:8]}")
+    name = str(volume.name)
+    request = ContentRequest("t", name, (name,), (Step("DOWNLOAD", "https://h/x"),))
+    with pytest.raises(LocalError, match=f"SW7026: the volume {name}"):
+        runtime.fill(request, Work())
+    assert client.volumes.get(name).attrs["CreatedAt"] == volume.attrs["CreatedAt"]
+    volume.remove()

@@ -14,6 +14,7 @@ from swop.log_stream import AT_ONCE, LONGEST, PER_SECOND, Limited, Lines, LogStr
 from swop.mask import MASK, Mask
 from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest
+from swop.work import Work
 from tests.swop.programs import IMAGE, ended, eventually, python
 
 
@@ -103,7 +104,7 @@ class TestMask:
 @pytest.fixture
 def runtime(tmp_path: Path):
     runtime = ProcessRuntime("a" * 32, tmp_path / "data")
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     yield runtime
     names = [found.name for found in runtime.adopt()]
     runtime.stop(names, 1.0)

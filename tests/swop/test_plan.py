@@ -167,7 +167,7 @@ RUN = (
 
 
 def test_a_run_task_is_understood() -> None:
-    found = understand(task_record("RUN_SWARM", *RUN), {"outcome": "user-env"}, profile())
+    found = understand(task_record("RUN_SWARM", *RUN), {"outcome": "user-env"}, profile(), HOST)
     assert isinstance(found, RunTask)
     assert found.command == ("model/x.py", "--title", "two words")
     assert found.entrypoint == ("python3", "-u")
@@ -178,23 +178,23 @@ def test_a_run_task_is_understood() -> None:
 
 def test_a_build_task_is_understood() -> None:
     lines = ("BuildContext: vol", "BuildType: INLINE", "BuildSteps: ['FROM x', 'RUN y']")
-    found = understand(task_record("MAKE_USER_CONTAINER", *lines), None, profile())
+    found = understand(task_record("MAKE_USER_CONTAINER", *lines), None, profile(), HOST)
     assert found == BuildRequest("image", ("FROM x", "RUN y"), "vol", {"http_proxy": ""})
 
 
 def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(LocalError, match="SW7012: task t: PULL_IMAGE is not available yet"):
-        understand(task_record("PULL_IMAGE"), None, profile())
+        understand(task_record("PULL_IMAGE"), None, profile(), HOST)
     lines = ("BuildContext: vol", "BuildType: REMOTE", "BuildSteps: ['FROM x']")
     with pytest.raises(LocalError, match="REMOTE is not available yet"):
-        understand(task_record("MAKE_USER_CONTAINER", *lines), None, profile())
+        understand(task_record("MAKE_USER_CONTAINER", *lines), None, profile(), HOST)
     with pytest.raises(LocalError, match="its Prereq p does not exist"):
-        understand(task_record("RUN_SWARM", *RUN), None, profile())
+        understand(task_record("RUN_SWARM", *RUN), None, profile(), HOST)
     broken = [line.replace("'two words'", "'two words") for line in RUN]
     with pytest.raises(LocalError, match="SW7013: task t: Command"):
-        understand(task_record("RUN_SWARM", *broken), {"outcome": "x"}, profile())
+        understand(task_record("RUN_SWARM", *broken), {"outcome": "x"}, profile(), HOST)
     relative = [line.replace("/w", "ww") for line in RUN]
     with pytest.raises(LocalError, match="WorkingDir must be an absolute path"):
-        understand(task_record("RUN_SWARM", *relative), {"outcome": "x"}, profile())
+        understand(task_record("RUN_SWARM", *relative), {"outcome": "x"}, profile(), HOST)
     with pytest.raises(RemoteError, match="SW8010"):
-        understand(task_record("RUN_SWARM", "Command: x"), {"outcome": "x"}, profile())
+        understand(task_record("RUN_SWARM", "Command: x"), {"outcome": "x"}, profile(), HOST)

@@ -18,6 +18,7 @@ from swop.plan import Mount
 from swop.process_runtime import ProcessRuntime
 from swop.profile import MountType
 from swop.runtime import BuildRequest, RunState
+from swop.work import Work
 from tests.swop.programs import IMAGE, ended, eventually, python
 
 UP = "import time; print('up'); time.sleep(300)"
@@ -26,7 +27,7 @@ UP = "import time; print('up'); time.sleep(300)"
 @pytest.fixture
 def runtime(tmp_path: Path):
     runtime = ProcessRuntime("a" * 32, tmp_path / "data")
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     yield runtime
     names = [found.name for found in runtime.adopt()]
     runtime.stop(names, 1.0)
@@ -90,7 +91,7 @@ def test_removal_leaves_nothing_but_the_log(runtime: ProcessRuntime) -> None:
 def test_a_link_with_a_long_path_gets_a_short_alias(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 60) / ("y" * 60)
     runtime = ProcessRuntime("a" * 32, deep)
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     code = (
         "import os, socket; s = socket.socket(socket.AF_UNIX);"
         "s.bind(os.environ['SWARM_LINK'] + '/link.sock'); print(os.environ['SWARM_LINK'])"
@@ -132,7 +133,7 @@ def test_as_root_programs_run_as_the_given_user() -> None:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # pytest's own directories are closed to other users
         runtime = ProcessRuntime("a" * 32, Path(directory) / "data")
-        runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+        runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
         program = python(runtime, "", entrypoint=("id",), command=(), user="12345:12346")
         runtime.start(program)
         assert ended(runtime, program.name).code == 0, runtime.log_tail(program.name)

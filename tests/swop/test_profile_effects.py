@@ -27,6 +27,7 @@ from swop.process_runtime import ProcessRuntime
 from swop.profile import Profile, parse_profile
 from swop.runtime import BuildRequest, Runtime
 from swop.tasks import understand
+from swop.work import Work
 from tests.engine import images
 from tests.processes import free_port
 from tests.swop.programs import IMAGE, ended
@@ -147,7 +148,7 @@ def looking(pair: Pair) -> Pair:
 def plan(text: str, directory: Path, host: Host = HOST) -> tuple[Profile, list[Pair]]:
     profile = parse_profile(text, "p.yaml").profile
     body = [line.replace("@DIR", str(directory)) for line in TASK["body"]]
-    task = understand({**TASK, "body": body}, {"outcome": IMAGE}, profile)
+    task = understand({**TASK, "body": body}, {"outcome": IMAGE}, profile, HOST)
     pairs = plan_pairs(profile, task, uuid.uuid4().hex[:16], host)  # type: ignore[arg-type]
     return profile, [looking(pair) for pair in pairs]
 
@@ -195,7 +196,7 @@ class TestContainers:
         runtime = DockerRuntime(HOST.uid, images.BASE)
         if not runtime.has_image(IMAGE):
             steps = (f"FROM {images.BASE}", "LABEL swarm.test=1")
-            runtime.build(BuildRequest(IMAGE, steps, None, {}), lambda _: None)
+            runtime.build(BuildRequest(IMAGE, steps, None, {}), Work())
         yield runtime
         runtime.remove([found.name for found in runtime.adopt()])
         runtime.close()
@@ -367,7 +368,7 @@ def test_every_key_that_means_something_to_local_processes(directory: Path) -> N
     text = text.replace("- device: /dev/null", '- gpus: "device=3,5"').replace("@PORT", "16000")
     profile, (pair,) = plan(text, directory, replace(HOST, containers=False))
     runtime = ProcessRuntime(HOST.uid, directory / "data")
-    runtime.build(BuildRequest(IMAGE, (), None, {}), lambda _: None)
+    runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
     below = ["/id", "/data", "/work"]  # these words are not rewritten inside the program's text
     seen = {}
     for program in (pair.sl, pair.ml):

@@ -12,6 +12,7 @@ from swarm.errors import LocalError
 from swop.plan import LINK_DIRECTORY, Mount
 from swop.profile import MountType
 from swop.runtime import LOG_LIMIT, BuildRequest, RunState, Runtime
+from swop.work import Work
 from tests.swop.programs import ended, eventually, python
 
 SLEEP = "import time; print('up'); time.sleep(300)"
@@ -275,7 +276,7 @@ def test_a_build_makes_what_its_outcome_names(runtime: Runtime) -> None:
     request = BuildRequest(
         outcome, ("FROM swarm-base:latest", "ENV \\", "  A=b", " ", "RUN true"), None, {}
     )
-    sentence = runtime.build(request, told.append)
+    sentence = runtime.build(request, Work(told.append))
     assert told and outcome in sentence
     assert runtime.has_image(outcome)
     forget(runtime, outcome)

@@ -1,0 +1,117 @@
+"""MAKE_SWARM_USER_CONTENT at the operator: which volumes, what the filling process hears and says.
+
+BUILDCONTENT makes the volume `<Outcome>`, for builds and for what all learners share. SWARMCONTENT
+makes one for each node of the profile, `<Outcome>-<idx>`, which the profile's `privatedata` names.
+
+A volume remembers by a digest what it was made of. The same task finds it and is done at once;
+another task of the same name is refused, as nobody may overwrite data by a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from swarm.api.taskdef import VOLUME
+from swarm.errors import LocalError
+from swop.fetching import Access, host_and_port, scheme_of
+from swop.filling import Job, Step, where
+from swop.rules import Rules
+from swop.work import Work
+
+MAX_LINES = 500  # of what a filling process says
+MAX_LINE = 4096
+CODES = re.compile(r"^SW70(13|2[0-9])$")  # what it may blame
+
+
+@dataclass(frozen=True)
+class ContentRequest:
+    """A MAKE_SWARM_USER_CONTENT task on this host."""
+
+    task: str
+    outcome: str
+    volumes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    rules: Rules = field(default_factory=Rules)
+    proxies: dict[str, str] = field(default_factory=dict)
+    user: str = ""  # "uid:gid" that the content shall belong to
+    dns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(VOLUME, self.outcome):
+            cause = f"task {self.task}: its Outcome {self.outcome!r} cannot name a volume"
+            raise LocalError("SW7013", cause)
+        for step in self.steps:
+            if step.is_fetched and scheme_of(step.target) != "file":
+                host_and_port(step.target)
+            if step.operation == "DOWNLOAD":
+                where(step)
+
+    @property
+    def digest(self) -> str:
+        """What the content is made of."""
+        steps = json.dumps([asdict(step) for step in self.steps])
+        return hashlib.sha256(steps.encode()).hexdigest()
+
+    @property
+    def uses_network(self) -> bool:
+        return any(scheme_of(step.target) in ("http", "https") for step in self.steps)
+
+    @property
+    def uses_files(self) -> bool:
+        """Does it read files that the host offers?"""
+        return bool(self.rules.files) and any(scheme_of(s.target) == "file" for s in self.steps)
+
+    def job(self, volumes: Iterable[str], files_seen_at: str = "", lifeline: bool = False) -> Job:
+        """What the filling process shall do, with the volumes at these paths."""
+        rules = self.rules
+        access = Access(rules.reach, rules.files, files_seen_at, self.proxies)
+        return Job(self.steps, tuple(volumes), access, rules.content_bytes, lifeline)
+
+
+def taken(volume: str) -> LocalError:
+    """Somebody else's data must stay as it is."""
+    cause = f"the volume {volume} is on this host already, with other content than this task's"
+    return LocalError("SW7026", cause)
+
+
+def finished(names: Iterable[str], already: Iterable[str], text: str) -> str:
+    """The sentence on the result."""
+    old, new = sorted(already), sorted(names)
+    parts = [f"made {', '.join(new)}: {text}"] if new else []
+    parts += [f"{', '.join(old)} was there already, made of the same steps"] if old else []
+    return f"Content Task Completed : {'; '.join(parts)}"
+
+
+def listen(lines: Iterable[bytes], work: Work) -> str:
+    """Follow what a filling process prints, to its last word; returns its sentence.
+
+    Raises LocalError: what it reports, or SW7028 when it ends without a word.
+    """
+    last = ""
+    for count, line in enumerate(lines):
+        kind, words = _message(line)
+        if kind == "done":
+            return words[0]
+        if kind == "error":
+            code, cause = words
+            raise LocalError(code if CODES.match(code) else "SW7028", cause)
+        if kind == "say" and count < MAX_LINES:
+            work.progress(words[0])
+        last = words[0] or last
+    work.check()
+    raise LocalError("SW7028", f"it ended without a result; its last words: {last or 'none'}")
+
+
+def _message(line: bytes) -> tuple[str, list[str]]:
+    """Kind and texts of one line; "" for anything else that is printed."""
+    text = line[:MAX_LINE].decode("utf-8", "replace").strip()
+    try:
+        [(kind, value)] = json.loads(text).items()
+    except (ValueError, AttributeError, TypeError):
+        return "", [text]
+    words = [str(word) for word in value] if isinstance(value, list) else [str(value)]
+    return (kind, words) if len(words) == (2 if kind == "error" else 1) else ("", [text])

@@ -1,0 +1,214 @@
+"""Content under DOCKER: engine volumes, filled by a container of the operator's own image.
+
+The filling container has no privileges at all (no capability, bounded memory and processes), runs
+as the user of the programs, and stands on the engine's default network, apart from the learners'
+one. Its name is made from the task's outcome, so it is the lock as well: operators that share an
+engine fill a volume one after the other, and the second finds it there.
+
+An engine cannot rename a volume. So a volume is whole unless a filling container refers to it
+(`require_whole`); one that ended badly takes its volumes with it, and one that its operator left
+behind is found by its labels (`drop_interrupted`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from docker.types import Mount as EngineMount
+
+from swarm.errors import LocalError
+from swop.content import ContentRequest, finished, listen, taken
+from swop.filling import JOB
+from swop.plan import LABEL_NODE, LABEL_ROLE
+from swop.work import Work
+
+FILLER = "FILLER"
+LABEL_CONTENT = "swarm.content"  # of a volume: digest of the steps that it was made by
+LABEL_FILL = "swarm.fill"  # of a volume and of the container that fills it: one attempt
+LABEL_VOLUMES = "swarm.volumes"  # of that container: their names
+NOBODY = "65534:65534"
+MEMORY = "1g"
+PROCESSES = 64
+LOOK_SECONDS = 1.0
+SILENCE_SECONDS = 24 * 3600  # the work's own limit of time comes first
+FILES = "/files"  # where a filling container sees the directory that the host offers
+COMMAND = ("python3", "-I", "-m", "swop.filling")
+
+
+def fill(engine: Any, uid: str, image: str, request: ContentRequest, work: Work) -> str:
+    """See `Runtime.fill`. Raises the engine's errors as they are."""
+    name = f"swarm-fill-{hashlib.sha256(request.outcome.encode()).hexdigest()[:12]}"
+    told = False
+    while True:
+        if _find(engine, name) is None:
+            there = [v for v in request.volumes if _is_there(engine, v, request.digest)]
+            missing = [v for v in request.volumes if v not in there]
+            if not missing:
+                return finished((), there, "")
+            if (filler := _create(engine, name, uid, image, request, missing)) is not None:
+                break
+        elif not told:
+            work.progress(f"waiting for another operator that makes {request.outcome} here")
+            told = True
+        work.pause(LOOK_SECONDS)
+    done = False
+    try:
+        text = _run(filler, request, missing, work)
+        done = True
+    finally:
+        _drop(engine, filler, with_volumes=not done)
+    return finished(missing, there, text)
+
+
+def _is_there(engine: Any, name: str, digest: str) -> bool:
+    """Is this volume made of these steps? LocalError SW7026 when it is something else."""
+    try:
+        labels = engine.volumes.get(name).attrs.get("Labels") or {}
+    except NotFound:
+        return False
+    if labels.get(LABEL_CONTENT) != digest:
+        raise taken(name)
+    return True
+
+
+def _create(
+    engine: Any, name: str, uid: str, image: str, request: ContentRequest, volumes: Sequence[str]
+) -> Container | None:
+    """The filling container and, with it, its volumes. None when another was faster."""
+    attempt = uuid.uuid4().hex
+    labels = {LABEL_CONTENT: request.digest, LABEL_FILL: attempt}
+    mounts = [
+        EngineMount(place, volume, type="volume", labels=labels, no_copy=True)
+        for place, volume in _places(volumes)
+    ]
+    if request.uses_files:
+        mounts.append(EngineMount(FILES, request.rules.files, type="bind", read_only=True))
+    job = request.job([place for place, _ in _places(volumes)], FILES)
+    try:
+        filler = engine.containers.create(
+            image,
+            list(COMMAND),
+            name=name,
+            entrypoint=[],
+            environment={JOB: job.to_json()},
+            mounts=mounts,
+            labels={
+                LABEL_NODE: uid,
+                LABEL_ROLE: FILLER,
+                LABEL_FILL: attempt,
+                LABEL_VOLUMES: ",".join(volumes),
+            },
+            user=request.user or NOBODY,
+            working_dir="/",
+            dns=list(request.dns),
+            network_mode="bridge" if request.uses_network else "none",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            mem_limit=MEMORY,
+            pids_limit=PROCESSES,
+        )
+    except APIError as error:
+        if error.status_code == 409:
+            return None
+        raise
+    if all(_attempt_of(engine, volume) == attempt for volume in volumes):
+        return filler  # type: ignore[no-any-return]
+    # Somebody made one of them between our look and our lock: look again.
+    _drop(engine, filler, with_volumes=True)
+    return None
+
+
+def _places(volumes: Sequence[str]) -> list[tuple[str, str]]:
+    """Where a filling container sees each volume."""
+    return [(f"/content/{number}", volume) for number, volume in enumerate(volumes)]
+
+
+def _attempt_of(engine: Any, volume: str) -> str:
+    try:
+        labels = engine.volumes.get(volume).attrs.get("Labels") or {}
+    except NotFound:
+        return ""
+    return str(labels.get(LABEL_FILL, ""))
+
+
+def _run(filler: Container, request: ContentRequest, volumes: Sequence[str], work: Work) -> str:
+    places = [place for place, _ in _places(volumes)]
+    filler.put_archive("/", _owned(places, request.user or NOBODY))
+    with _unlimited(filler) as output, work.on_give_up(output.close):
+        filler.start()
+        return listen(_lines(output), work)
+
+
+def _owned(places: Iterable[str], user: str) -> bytes:
+    """An archive that gives these directories to the user: the engine unpacks it as root."""
+    uid, _, gid = user.partition(":")
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for place in places:
+            member = tarfile.TarInfo(place.lstrip("/"))
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            member.uid, member.gid = int(uid), int(gid or uid)
+            archive.addfile(member)
+    return stream.getvalue()
+
+
+@contextmanager
+def _unlimited(filler: Container) -> Iterator[Any]:
+    """The container's output on a connection of its own, as it may say nothing for minutes."""
+    engine = docker.from_env(timeout=SILENCE_SECONDS)
+    try:
+        yield engine.containers.get(str(filler.id)).attach(stream=True, logs=True)
+    finally:
+        engine.close()
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines; one without an end is cut, not kept."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        rest = rest[:65536]
+    if rest:
+        yield rest
+
+
+def _drop(engine: Any, filler: Container, *, with_volumes: bool) -> None:
+    """Remove a filling container, and when it failed the volumes that it made."""
+    labels = filler.labels
+    with suppress(NotFound):
+        filler.remove(force=True)
+    if not with_volumes:
+        return
+    for volume in filter(None, labels.get(LABEL_VOLUMES, "").split(",")):
+        if _attempt_of(engine, volume) == labels.get(LABEL_FILL):
+            with suppress(NotFound):
+                engine.volumes.get(volume).remove()
+
+
+def drop_interrupted(engine: Any, filler: Container) -> None:
+    """A filling container that its operator left behind: what it made is not whole."""
+    _drop(engine, filler, with_volumes=True)
+
+
+def require_whole(engine: Any, volume: str) -> None:
+    """LocalError SW7027 while a volume is being filled."""
+    filters = {"label": f"{LABEL_ROLE}={FILLER}", "volume": volume}
+    if engine.containers.list(all=True, filters=filters):
+        raise LocalError("SW7027", f"the volume {volume} is being filled")
+
+
+def _find(engine: Any, name: str) -> Container | None:
+    try:
+        return engine.containers.get(name)  # type: ignore[no-any-return]
+    except NotFound:
+        return None
