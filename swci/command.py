@@ -79,7 +79,8 @@ class Command:
     """One command of the language.
 
     `result` is the shape of what programs get: `{a, b?}` is an object, of which `b` may be absent,
-    `[name]` a list of texts, `[{a, b}]` a list of objects, and "" null.
+    `{a: {b}}` one whose `a` is an object, `[name]` a list of texts, `[{a, b}]` a list of objects,
+    and "" null. `<name>` stands for any key.
     `inline`: the reply takes the place of the echoed line, as `cd` and EXIT ON FAILURE have it.
     `waits`: it may take long and changes nothing, so it can run beside others and be given up.
     """

@@ -241,8 +241,9 @@ one line:
 | `messages` | what people read on the way, a list of lines; at most the last {messages} |
 | `error` | null, or `code`, `causes` (a list of lines) and `remedy`; see [errors](errors.md) |
 
-Below, `{{a, b?}}` is an object, of which `b` may be absent, `[name]` a list of texts, and
-`[{{a, b}}]` a list of objects. Where people read `-`, the value is null. Times are ISO 8601 in UTC,
+Below, `{{a, b?}}` is an object, of which `b` may be absent, `{{a: {{b}}}}` one whose `a` is an
+object, `[name]` a list of texts, and `[{{a, b}}]` a list of objects; `<name>` stands for any key.
+Where people read `-`, the value is null. Times are ISO 8601 in UTC,
 to the millisecond. `created` is the height of the ledger's block that made the object.
 """
 

@@ -181,7 +181,7 @@ COMMANDS = (
         "GET CONTEXT INFO [<context>]",
         "Address, version and settings of a context (of the active one, if none is given).",
         get_info,
-        "{context_name, api_server_ip?, api_service?, api_server_port, version, env}",
+        "{context_name, api_server_ip?, api_service?, api_server_port, version, env: {<variable>}}",
     ),
     Command(
         "GET CONTEXT VERSION",
@@ -189,9 +189,7 @@ COMMANDS = (
         get_version,
         "{api_server_version}",
     ),
-    Command(
-        "LIST CONTEXT ENV [<context>]", "All settings of a context.", list_env, "{<variable>?}"
-    ),
+    Command("LIST CONTEXT ENV [<context>]", "All settings of a context.", list_env, "{<variable>}"),
     Command(
         "GET CONTEXT ENV [<context>] <variable>",
         "One setting of a context.",

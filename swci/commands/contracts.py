@@ -183,15 +183,16 @@ COMMANDS = (
         "GET CONTRACT INFO <contract>",
         "What does not change during training.",
         get_info,
-        "{contract_name, type, created, min_peers?, merge_method?, merge_args?, "
+        "{contract_name, type, created, min_peers?, merge_method?, merge_args?: {<name>}, "
         "sync_frequency?, adaptive_sync?, set_by?}",
     ),
     Command(
         "GET CONTRACT STATUS <contract>",
         "Where training stands: round, who has checked in, and what is being waited for.",
         get_status,
-        "{contract_name, status, round, attempt, min_peers, peer_count, checked_in, "
-        "completed_peers, last_merge?, faults, waiting}",
+        "{contract_name, status, round, attempt, min_peers, peer_count, checked_in: [name], "
+        "completed_peers: [name], last_merge?: {round, roster: [name], at, model}, "
+        "faults: [{round, attempt, uid, name, by, why, height}], waiting}",
     ),
     Command(
         "PERFDATA <contract>",

@@ -142,7 +142,8 @@ COMMANDS = (
         "name, uid, uid of the network node they talk to, last sign of life (EVICTED for those\n"
         "that were). After them, votes for evictions and evidence against nodes, if there are any.",
         list_nodes,
-        "{nodes, evictions, evidence}",
+        "{nodes: [{type, host, port, name, uid, parent, seen}], "
+        "evictions: [{uid, name, votes, at}], evidence: [{uid, name, step, height, round}]}",
     ),
     Command(
         "EVICT NODE <node>",
@@ -151,6 +152,6 @@ COMMANDS = (
         "for it, the key of the node is barred: it, and all nodes with this key, are out at once\n"
         "and cannot return. A vote cannot be taken back.",
         evict,
-        "{node, votes, needed, evicted}",
+        "{node: {uid, name}, votes, needed, evicted}",
     ),
 )

@@ -227,7 +227,7 @@ COMMANDS = (
         "Start a task for all SWOPs that listen now, and for all pairs of their profiles. Those\n"
         "that LIST NODES does not show any more are not counted.",
         assign_all,
-        "{task, taskrunner, operation_id, peers_needed, silent?}",
+        "{task, taskrunner, operation_id, peers_needed, silent?: [uid]}",
     ),
     Command(
         "ASSIGN TASK <task> TO <taskrunner> TARGET <swop_uid>",
@@ -256,7 +256,8 @@ COMMANDS = (
         "is 0) or its uid.",
         get_peer_status,
         "{name, swop_uid, operation_id, peer_count, update_ts, swop_peer_index, "
-        "swop_peer_status, swop_peer_status_desc, peers}",
+        "swop_peer_status, swop_peer_status_desc, "
+        "peers: [{sl_uid, sl_peer_status, sl_peer_status_desc}]}",
     ),
     Command(
         "LIST TASKRUNNER PEERS <taskrunner>",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
 
+# A process between us and the program holds the terminal: forking this one, with its threads, for
+# that would be a risk.
+HOLDER = """\
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, "-m", *sys.argv[1:]])))
+"""
 # What a terminal would carry out, and not show.
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 
@@ -22,13 +27,12 @@ class Terminal:
     def __init__(self, module: str, env: Mapping[str, str]) -> None:
         self._shown = ""
         self._at = 0
-        self._pid, self._terminal = pty.fork()
-        if self._pid == 0:
-            os.execve(
-                sys.executable,
-                [sys.executable, "-m", module],
-                {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
-            )
+        self._holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, module],
+            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def __enter__(self) -> Terminal:
         return self
@@ -39,39 +43,31 @@ class Terminal:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        os.close(self._terminal)
+        self._holder.kill()  # and with it goes the terminal, so that the program gets SIGHUP
+        self._holder.communicate()
 
     def type(self, keys: str) -> None:
-        os.write(self._terminal, keys.encode())
+        assert self._holder.stdin is not None
+        self._holder.stdin.write(keys.encode())
+        self._holder.stdin.flush()
 
     def shows(self, text: str, timeout: float = 60.0) -> str:
         """Wait until this is shown, after what was waited for before; all that came till then."""
         end = time.monotonic() + timeout
         while (place := self._shown.find(text, self._at)) < 0:
-            left = end - time.monotonic()
-            assert left > 0 and self._read(left), f"not shown: {text!r}\n{self._shown}"
+            assert self._read(end - time.monotonic()), f"not shown: {text!r}\n{self._shown}"
         before, self._at = self._at, place + len(text)
         return self._shown[before : self._at]
 
     def ends(self, timeout: float = 60.0) -> int:
         """Wait until the program has ended; its exit status."""
-        end = time.monotonic() + timeout
-        while self._read(end - time.monotonic()):
-            assert time.monotonic() < end, self._shown
-        _, status = os.waitpid(self._pid, 0)
-        self._pid = 0
-        return os.waitstatus_to_exitcode(status)
+        return self._holder.wait(timeout)
 
     def _read(self, timeout: float) -> bool:
         """Take in what is there; False at the end of the program, or of the time."""
-        if not select.select([self._terminal], [], [], max(0.0, timeout))[0]:
+        assert self._holder.stdout is not None
+        if not select.select([self._holder.stdout], [], [], max(0.0, timeout))[0]:
             return False
-        try:
-            data = os.read(self._terminal, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            return False
+        data = os.read(self._holder.stdout.fileno(), 65536)
         self._shown += ESCAPES.sub("", data.decode("utf-8", "replace"))
         return bool(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,6 @@ from tests.swci.network import FakeNetwork
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "documents.jsonl"
-SHAPE = re.compile(r"(\[?)\{(.*)\}\]?|\[(?:name|line)\]")
 
 Document = dict[str, Any]
 
@@ -74,21 +72,52 @@ def test_results_have_the_documented_shapes() -> None:
     assert seen == {command.grammar for command in TABLE}, "no transcript shows some"
 
 
-def check_shape(shape: str, result: Any, command: str) -> None:
+def check_shape(shape: str, value: Any, where: str) -> None:
+    """Hold a value against a shape as `Command.result` has it."""
     if not shape:
-        assert result is None, command
-        return
-    match = SHAPE.fullmatch(shape)
-    assert match is not None, shape
-    if match[2] is None:
-        assert all(isinstance(one, str) for one in result), command
-        return
-    for one in result if match[1] else [result]:
-        keys = match[2].split(", ")
-        if "<variable>" in match[2]:
-            continue
-        needed = {key for key in keys if not key.endswith("?")}
-        assert needed <= set(one) <= {key.rstrip("?") for key in keys}, command
+        assert value is None, where
+    elif shape.startswith("["):
+        assert isinstance(value, list), where
+        for number, one in enumerate(value):
+            check_shape(shape[1:-1], one, f"{where}[{number}]")
+    elif shape.startswith("{"):
+        assert isinstance(value, dict), where
+        keys = dict(parts(shape))
+        for key, one in value.items():
+            found = keys.get(key, keys.get(f"{key}?", keys.get("<variable>", keys.get("<name>"))))
+            assert found is not None, f"{where}: {key} is not documented"
+            if found:
+                check_shape(found, one, f"{where}.{key}")
+            else:
+                assert not isinstance(one, list), f"{where}.{key}"
+        needed = {key for key in keys if key[-1] not in "?>"}
+        assert needed <= set(value), where
+    else:
+        assert isinstance(value, str), where
+
+
+def parts(shape: str) -> Iterator[tuple[str, str]]:
+    """Keys of an object's shape, and the shapes of their values, "" for plain ones."""
+    depth, begin = 0, 1
+    for at, character in enumerate(shape):
+        depth += (character in "{[") - (character in "}]")
+        if (character == "," and depth == 1) or (character == "}" and depth == 0):
+            key, _, inner = shape[begin:at].strip().partition(": ")
+            yield key, inner
+            begin = at + 1
+
+
+def test_shapes_are_told_apart() -> None:
+    """The check itself finds what is wrong."""
+    shape = "{a, b?: [{c}], d: {<name>}}"
+    check_shape(shape, {"a": 1, "b": [{"c": 2}], "d": {"x": 3}}, "")
+    check_shape(shape, {"a": None, "d": {}}, "")
+    for wrong in (
+        {"d": {}}, {"a": 1, "d": {}, "e": 1}, {"a": 1, "b": [{}], "d": {}}, {"a": [], "d": {}},
+        {"a": 1, "b": {}, "d": {}}, [],
+    ):  # fmt: skip
+        with pytest.raises(AssertionError):
+            check_shape(shape, wrong, "")
 
 
 def test_documents_of_a_training() -> None:

@@ -71,6 +71,26 @@ def test_documents_for_programs(env: dict[str, str], capsys: pytest.CaptureFixtu
     assert (told["number"], told["error"]["code"]) == (None, "SW8001")
 
 
+@pytest.mark.parametrize(
+    ("given", "run", "generic"),
+    [
+        ({}, "120", "120"),
+        ({"SWCI_TASK_MAX_WAIT_TIME": "7"}, "7", "7"),
+        ({"SWCI_TASK_MAX_WAIT_TIME": "7", "SWCI_RUN_TASK_MAX_WAIT_TIME": "0.5"}, "0.5", "7"),
+    ],
+)
+def test_limits_of_waits_come_from_the_environment(
+    tmp_path: Path, given: dict[str, str], run: str, generic: str
+) -> None:
+    session = Session(language(), FakeNetwork().connect, user_directory=tmp_path, env=given)
+    out = LinesOutput()
+    session.execute("CREATE CONTEXT c WITH IP sn1", out)
+    session.execute("LIST CONTEXT ENV c", out)
+    assert out.lines[2:] == [
+        f"SWCI_GENERIC_TASK_MAX_WAIT_TIME={generic}", f"SWCI_RUN_TASK_MAX_WAIT_TIME={run}",
+    ]  # fmt: skip
+
+
 def test_unknown_arguments(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         program.main(env, ["--output", "xml"])
