@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from swci.commands import TABLE, language
 from swci.json_lines import run_json, tell_error
 from swci.output import MAX_MESSAGES, JsonOutput
 from swci.result import number, several
+from swci.script import run_line
 from swci.session import Session
 from tests.swci import test_transcripts as transcripts
 from tests.swci.network import FakeNetwork
@@ -130,6 +132,30 @@ def test_documents_of_a_training() -> None:
     if transcripts.REWRITE:
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
+
+
+def test_the_how_to_shows_what_is() -> None:
+    """Its sessions, cut where the page has an ellipsis, and its document."""
+    page = (HERE.parents[1] / "docs" / "how-to" / "commands.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    network = FakeNetwork()
+    session = Session(language(), network.connect, user_directory=HERE, env={}, clock=network.clock)
+    shown = io.StringIO()
+    for line in "\n".join(blocks[:2]).replace("swarm", "c").splitlines():
+        assert run_line(session, line, shown).ok, line
+    network.world.task("build", "MAKE_USER_CONTAINER")
+    network.world.task("run", "RUN_SWARM", "build")
+    session.count = 4
+    said = io.StringIO()
+    for line in re.findall(r"^SWCI:\d+ > (.*)$", blocks[3], re.MULTILINE):
+        run_line(session, line, said)
+    for expected, found in zip(blocks[3].splitlines(), said.getvalue().splitlines(), strict=True):
+        assert found.startswith(expected.rstrip("…")), found
+    session.count = 2
+    document = io.StringIO()
+    run_json(session, "LIST TASKS", document)
+    assert document.getvalue() == blocks[2].splitlines()[1] + "\n"
 
 
 def test_an_interrupted_wait_has_its_document() -> None:
