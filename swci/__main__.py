@@ -42,8 +42,6 @@ from swci.script import BANNER, Run, run_lines
 from swci.session import Outcome, Session
 
 DEFAULT_SCRIPT = "swci-init"
-
-
 OUTPUTS = ("text", "json")
 
 
@@ -81,8 +79,8 @@ def main(env: Mapping[str, str] | None = None, argv: Sequence[str] = ()) -> int:
                 address = (env.get("SWARM_LISTEN") or "0.0.0.0", port)  # noqa: S104 - as all nodes
                 return _serve(session, script, identity, clients, address)
             follow(identity, clients.audit)
-            home = Path(env.get("SWARM_HOME") or Path.home() / ".swarm")
-            return _run(session, script, home, run_json if output == "json" else None)
+            history = _history(env, user_directory)
+            return _run(session, script, history, run_json if output == "json" else None)
         except LocalError as fault:
             print(f"ERROR : {fault}", file=sys.stderr)
             return 1
@@ -129,14 +127,25 @@ def _output(env: Mapping[str, str], asked: str | None) -> str:
     return output
 
 
-def _run(session: Session, script: list[str], home: Path, run: Run | None) -> int:
+def _history(env: Mapping[str, str], user_directory: Path) -> Path:
+    """Where the lines of a prompt are kept.
+
+    Of a container, the user directory is all that outlives it.
+    """
+    home = env.get("SWARM_HOME")
+    if not home and user_directory == Path(USER_DIRECTORY):
+        return user_directory / ".swci_history"
+    return Path(home or Path.home() / ".swarm") / "swci_history"
+
+
+def _run(session: Session, script: list[str], history: Path, run: Run | None) -> int:
     """`run` executes a line where that is not done for people."""
     if run is None:
         print(BANNER, flush=True)
     try:
         outcome = run_lines(session, script, sys.stdout, run)
         if not outcome.leave:
-            outcome = _interact(session, home, run)
+            outcome = _interact(session, history, run)
     except KeyboardInterrupt:
         if run is None:
             print("\nINTERRUPTED : what the network has begun goes on", flush=True)
@@ -176,10 +185,10 @@ def _serve(
     return 0
 
 
-def _interact(session: Session, home: Path, run: Run | None) -> Outcome:
+def _interact(session: Session, history: Path, run: Run | None) -> Outcome:
     """Commands from standard input; failures that did not end the session do not count."""
     if sys.stdin is not None and sys.stdin.isatty():
-        outcome = run_prompt(session, home / "swci_history", sys.stdout, run)
+        outcome = run_prompt(session, history, sys.stdout, run)
     else:
         outcome = run_lines(session, sys.stdin or (), sys.stdout, run)
     return outcome if outcome.leave else Outcome(ok=True)

@@ -86,11 +86,12 @@ def _follow(
     own = session.context().height  # an older record may be from before our ASSIGN
     trouble = watch.error  # not connected yet
     while True:
-        height, error = watch.height, watch.error
+        # In this order: a record is at least as new as the connection that was seen before it.
+        height, error, connected = watch.height, watch.error, watch.connected
         runner = watch.records[key] if height >= own else None
         for line in progress.update(watch.records, session.clock.monotonic()):
             out.line(line)
-        if runner is None and height >= own and watch.connected:
+        if runner is None and height >= own and connected:
             raise CommandError(NO_TASK, f"taskrunner {key.partition('/')[2]} was deleted meanwhile")
         if runner is not None and runner["operation"] != operation:
             raise CommandError(NO_TASK, f"taskrunner {runner['name']} was reset meanwhile")

@@ -91,6 +91,17 @@ def test_limits_of_waits_come_from_the_environment(
     ]  # fmt: skip
 
 
+def test_where_the_lines_of_a_prompt_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has nothing else that outlives it than the user directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inside = Path("/platform/swarm/usr")
+    assert program._history({"SWARM_HOME": "/h"}, inside) == Path("/h/swci_history")
+    assert program._history({}, inside) == inside / ".swci_history"
+    assert program._history({}, tmp_path / "usr") == tmp_path / ".swarm" / "swci_history"
+
+
 def test_unknown_arguments(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         program.main(env, ["--output", "xml"])
