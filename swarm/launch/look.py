@@ -13,6 +13,7 @@ USAGE = """Usage: swarm init           write swarm.yaml: a whole host in one fil
        swarm doctor          check this host before it trains
        swarm up              start what it describes, and wait until it is ready
        swarm down            stop that
+       swarm status          the network on one screen, and what each thing waits for
        swarm logs [-f] [--tail <n>] [<name>]
                              the log of a node, an SL or an ML, running or removed; without a name,
                              what has a log here. -f: and what is to come; --tail: the last lines
@@ -47,6 +48,7 @@ COMMANDS = {
 HOST_COMMANDS = {
     "doctor": "swarm.host.doctor.command:main",
     "init": "swarm.host.init:main",
+    "status": "swarm.host.status.command:main",
     "up": "swarm.host.commands:up",
     "down": "swarm.host.commands:down",
 }

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import pty
 import re
+import select
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +50,7 @@ def test_from_one_file_and_back(host: Path, capsys: pytest.CaptureFixture[str]) 
 
     assert cli.swarm(["up"]) == 0
     assert pids() == first
+    check_status(capsys)
     file = host / "swarm.yaml"
     file.write_text(file.read_text() + "      envvars: {NODE_INDEX: 1}\n")
     assert cli.swarm(["up"]) == 1
@@ -62,6 +69,34 @@ def test_from_one_file_and_back(host: Path, capsys: pytest.CaptureFixture[str]) 
     assert "nothing that `swarm up` started is left" in capsys.readouterr().out
     assert cli.swarm(["down", "--name=host-1"]) == 1
     assert "SW9035" in capsys.readouterr().err
+
+
+def check_status(capsys: pytest.CaptureFixture[str]) -> None:
+    """The screen of the running host: once, for programs, and refreshed on a terminal."""
+    capsys.readouterr()
+    assert cli.swarm(["status", "--once"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"SENTINEL +host-1-sn +here", shown)
+    assert re.search(r"SWOP +host-1-swop +here .* 1 pair for default", shown)
+    assert cli.swarm(["status", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert [node["state"] for node in value["nodes"]] == ["here", "here"]
+    assert (value["warnings"], value["problem"]) == ([], "")
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        program = str(Path(sys.executable).parent / "swarm")
+        os.execvpe(program, [program, "status", "--every=0.5"], {**os.environ, "TERM": "xterm"})
+    seen = b""
+    while seen.count(b"host-1-swop") < 2:  # drawn again
+        assert select.select([terminal], [], [], 60)[0], seen
+        seen += os.read(terminal, 65536)
+    os.write(terminal, b"\x03")  # Ctrl-C
+    with contextlib.suppress(OSError):  # the terminal of a process that has ended
+        while os.read(terminal, 65536):
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(
