@@ -33,13 +33,13 @@ from sentinel.streams import (
 )
 from sentinel.submission import Submission
 from sentinel.version import VERSION
+from swarm.api.models import PROTOCOL
 from swarm.identity import Peer, Role, key_fingerprint
 from swarm.ledger.state import TABLES
 from swarm.ledger.transaction import SignedTransaction
 
 __all__ = ["Refusal", "Services", "make_app"]
 
-PROTOCOL = 1
 MAX_WATCHED = 64  # records in one event stream
 HEIGHT_WAIT = 10.0  # seconds that a read waits for its height
 _UID = re.compile(r"[0-9a-f]{32}")

@@ -22,7 +22,7 @@ from sentinel.settings import Settings
 from sentinel.threads import in_thread
 from sentinel.version import VERSION
 from swarm.api.models import Endpoint
-from swarm.api.transport import Transport, code_of
+from swarm.api.transport import OtherProtocol, Transport, code_of
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.genesis import EthereumOrder, Founder, Genesis
@@ -102,6 +102,8 @@ async def join(settings: Settings, identity: Identity, say: Callable[[str], None
 def _ask(transport: Transport) -> Origin:
     try:
         answer = transport.exchange("GET", "/v1/bootstrap")
+    except OtherProtocol as fault:
+        raise LocalError(fault.code, fault.cause) from fault
     except RemoteError as fault:
         if fault.code == BARRED:
             raise LocalError(BARRED, fault.cause) from fault

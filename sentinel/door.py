@@ -9,11 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sentinel import submission
 from sentinel.limits import READ, STREAM, TRANSACTION, Crowded, Kind, Member
 from sentinel.services import Refusal, Services
+from swarm.api.models import PROTOCOL, PROTOCOL_HEADER
 from swarm.identity import Peer
 
 log = logging.getLogger("swarm.api")
 
 CROWDED = "SW5009"
+OUR_PROTOCOL = (PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode())
 EVENTS = "/v1/events"
 
 
@@ -41,6 +43,7 @@ class Door:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), OUR_PROTOCOL]}
             else:
                 size += len(message.get("body", b""))
             await send(message)
@@ -79,6 +82,7 @@ class Door:
         peer: Peer | None = state["peer"]
         if peer is None:
             raise Refusal(403, state["code"], state["refused"])
+        _check_protocol(scope)
         try:
             if state["refused"]:
                 raise Crowded("connections", state["refused"], 1, close=True)
@@ -90,6 +94,15 @@ class Door:
             raise
         state["member"] = member
         return member
+
+
+def _check_protocol(scope: Scope) -> None:
+    """Raises Refusal when the client says that it speaks another protocol."""
+    for name, value in scope["headers"]:
+        if name == OUR_PROTOCOL[0] and value != OUR_PROTOCOL[1]:
+            theirs = value[:20].decode("latin-1")
+            text = f"the client speaks protocol {theirs}, and this network node {PROTOCOL}"
+            raise Refusal(400, "SW2012", text)
 
 
 def _kind(scope: Scope) -> Kind:

@@ -103,6 +103,10 @@ class LinkClosed(LinkError):
     """The other side is gone."""
 
 
+class OtherProtocol(LinkError):
+    """The program's library is of a version that this learner does not understand."""
+
+
 class LinkTimeout(LinkError):
     """Nothing, or only a part of a message, came in time. The link is still usable."""
 
@@ -220,6 +224,12 @@ def check(message: Message, schema: Schema) -> None:
     fields = schema.get(message["type"])
     if fields is None:
         raise LinkError(f"unexpected message {message['type'][:40]!r}")
+    if message["type"] == "open":
+        # Before all else: what another version says besides may be anything.
+        theirs = message.get("protocol")
+        if isinstance(theirs, int) and theirs != PROTOCOL:
+            text = f"the program speaks protocol {str(theirs)[:20]}, this learner {PROTOCOL}"
+            raise OtherProtocol(text)
     for field, kind in fields.items():
         value = message.get(field)
         # bool is an int to isinstance, but `true` is no number.

@@ -26,7 +26,7 @@ from swarm.api.models import (
     known_code,
     verdict_of,
 )
-from swarm.api.transport import Answer, CertificateRefused, Transport, Unreachable, code_of
+from swarm.api.transport import Answer, Refused, Transport, Unreachable, code_of
 from swarm.api.watch import Watch
 from swarm.errors import RemoteError
 from swarm.identity import Identity
@@ -49,7 +49,8 @@ class ApiClient:
 
     `endpoints` are (host, port) of SNs, `timeout` is in seconds for one exchange. Every method may
     raise RemoteError: SW5001 no SN answers, SW5002 our certificate is refused, SW5003 the server
-    is not an SN that we trust, SW5004 a strange answer, SW5006 the request itself is refused.
+    is not an SN that we trust, SW5004 a strange answer, SW5006 the request itself is refused,
+    SW2012 the SN is of a version that speaks another protocol.
 
     When all SNs say that we ask for more than our share (status 429), requests wait for as long as
     they were told and are sent again; `on_wait` then hears why, each `TELL_EVERY` seconds at most.
@@ -85,10 +86,10 @@ class ApiClient:
     # ------------------------------------------------------------------ reads
 
     def is_up(self) -> bool:
-        """Tell whether some SN answers; raises only when our certificate is refused."""
+        """Tell whether some SN answers; raises only when it does not talk to us at all."""
         try:
             return self._get("/is_up").status == 200
-        except CertificateRefused:
+        except Refused:
             raise
         except RemoteError as fault:
             log.debug("is_up: %s", fault)
@@ -103,7 +104,7 @@ class ApiClient:
         """Wait until an SN answers; `on_wait` hears the reason at once and each `every` seconds.
 
         Returns False after `timeout` seconds (None: never) or when the client is closed. Raises
-        when our certificate is refused.
+        when it does not talk to us at all: for our certificate, or its version.
         """
         end = None if timeout is None else time.monotonic() + timeout
         tell_at = 0.0
@@ -111,7 +112,7 @@ class ApiClient:
             try:
                 self._get("/is_up")
                 return True
-            except CertificateRefused:
+            except Refused:
                 raise
             except RemoteError as fault:
                 now = time.monotonic()
@@ -214,7 +215,7 @@ class ApiClient:
                     headers={"Content-Type": "application/cbor"},
                     timeout=wait + 2.0,
                 )
-            except CertificateRefused:
+            except Refused:
                 raise
             except Unreachable:
                 if time.monotonic() + pause >= end:
@@ -380,7 +381,7 @@ def _query(min_height: int) -> str:
 
 def _most_telling(faults: Sequence[RemoteError]) -> RemoteError:
     for fault in faults:
-        if isinstance(fault, CertificateRefused):
+        if isinstance(fault, Refused):
             return fault
     if len(faults) == 1:
         return faults[0]

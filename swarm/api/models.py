@@ -15,6 +15,11 @@ from swarm.errors import RemoteError
 
 Record = dict[str, Any]
 
+# What this version speaks. Both sides say it in a header with each message; those that say nothing
+# (browsers, curl) are taken as they are.
+PROTOCOL = 1
+PROTOCOL_HEADER = "Swarm-Protocol"
+
 # A transaction may expire at most 2000 heights ahead; half of that leaves room for a stale height.
 EXPIRES_AFTER = 1000
 

@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from swarm.api.models import Endpoint
+from swarm.api.models import PROTOCOL, PROTOCOL_HEADER, Endpoint
 from swarm.errors import RemoteError
 from swarm.identity import Identity, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
@@ -35,6 +35,7 @@ CONNECT_TIMEOUT = 5.0  # seconds for TCP and TLS
 PROBE_WAIT = 1.0  # seconds in which a server that refuses us has closed the connection
 MAX_IDLE = 4  # kept connections to one SN
 MAX_ANSWER = 64 << 20  # bytes of one JSON answer
+OUR_PROTOCOL = {PROTOCOL_HEADER: str(PROTOCOL)}
 MAX_RETRY_AFTER = 60.0  # seconds; no SN may silence its clients for longer
 
 # The alerts by which TLS 1.3 servers refuse a client's certificate (RFC 8446 section 6.2).
@@ -76,8 +77,16 @@ class Unreachable(RemoteError):
     """This SN gave no answer; another may."""
 
 
-class CertificateRefused(RemoteError):
-    """The SN does not accept our certificate: waiting will not help."""
+class Refused(RemoteError):
+    """The SN does not talk to us: waiting will not help."""
+
+
+class CertificateRefused(Refused):
+    """It does not accept our certificate."""
+
+
+class OtherProtocol(Refused):
+    """It is of a version that does not understand ours."""
 
 
 class Transport:
@@ -107,7 +116,7 @@ class Transport:
         """Send one request, and return whatever the SN answers.
 
         A kept connection that the SN has closed meanwhile is replaced once; all requests of this
-        API may be repeated. Raises Unreachable, CertificateRefused, or RemoteError SW5003 when
+        API may be repeated. Raises Unreachable, Refused, or RemoteError SW5003 when
         the server is not an SN that we trust.
         """
         limit = timeout or self._timeout
@@ -155,8 +164,10 @@ class Transport:
         """Open a server-sent event stream; `timeout` seconds without a byte end it."""
         connection = self.connect(timeout)
         try:
-            connection.request("GET", path, headers={"Accept": "text/event-stream"})
+            headers = {**OUR_PROTOCOL, "Accept": "text/event-stream"}
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
+            self._check_protocol(connection, response)
             if response.status != 200:
                 text = _text_of(response.read(MAX_ANSWER))
                 raise Unreachable("SW5004", f"{self.endpoint}: {response.status} {text}")
@@ -215,8 +226,9 @@ class Transport:
         timeout: float,
     ) -> Answer:
         connection.sock.settimeout(timeout)
-        connection.request(method, path, body=body, headers=dict(headers))
+        connection.request(method, path, body=body, headers={**OUR_PROTOCOL, **headers})
         response = connection.getresponse()
+        self._check_protocol(connection, response)
         data = response.read(MAX_ANSWER)
         if response.will_close or not response.isclosed():
             connection.close()
@@ -233,6 +245,16 @@ class Transport:
             # Its TLS layer let us in, its door did not: revoked there, without a role, or evicted.
             raise CertificateRefused(code_of(answer), f"{self.endpoint}: {answer.text}")
         return answer
+
+    def _check_protocol(
+        self, connection: http.client.HTTPSConnection, response: http.client.HTTPResponse
+    ) -> None:
+        """Whoever speaks another protocol cannot be understood. Raises OtherProtocol."""
+        theirs = response.getheader(PROTOCOL_HEADER)
+        if theirs is not None and theirs != str(PROTOCOL):
+            connection.close()
+            text = f"{self.endpoint} speaks protocol {theirs[:20]}, and this node {PROTOCOL}"
+            raise OtherProtocol("SW2012", text)
 
     def _failure(self, fault: Exception) -> RemoteError:
         """Turn a failed exchange into the error that names its cause."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from swarm.api.models import Verdict, VerdictError
-from swarm.api.transport import CertificateRefused
+from swarm.api.transport import Refused
 from swarm.errors import RemoteError
 from swarm.learner.messages import (
     Answered,
@@ -159,7 +159,7 @@ class Ledger:
         while not self._closed.is_set():
             try:
                 return act()
-            except (VerdictError, CertificateRefused):
+            except (VerdictError, Refused):
                 raise
             except RemoteError as fault:
                 if str(fault) != said:
@@ -176,7 +176,7 @@ class Ledger:
             )
         except VerdictError as error:
             verdict = error.verdict
-        except CertificateRefused as fault:
+        except Refused as fault:
             self._post(Broken(fault.code, fault.cause))
             return
         if verdict is not None:
@@ -207,7 +207,7 @@ class Ledger:
                     "contracts", effect.contract, min_height=verdict.height
                 ),
             )
-        except (VerdictError, CertificateRefused) as fault:
+        except (VerdictError, Refused) as fault:
             self._post(Broken(fault.code, fault.cause))
             return
         if record is None:

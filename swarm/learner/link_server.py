@@ -136,6 +136,9 @@ class Conversation:
                 event = self._event(self._connection.receive())
             except link.LinkClosed as error:
                 return str(error)
+            except link.OtherProtocol as error:
+                self._post(Broken("SW6005", str(error)))
+                return ""
             except link.LinkError as error:
                 with contextlib.suppress(link.LinkError):
                     self._connection.send({"type": "error", "code": "SW6008", "text": str(error)})
@@ -178,11 +181,6 @@ class Conversation:
 
 def _open(message: link.Message) -> Event:
     log.info("the program opened its link, library %.40r", message["library"])
-    if message["protocol"] != link.PROTOCOL:
-        return Broken(
-            "SW6005",
-            f"the program speaks protocol {message['protocol']}, this learner {link.PROTOCOL}",
-        )
     try:
         method, args = methods.agreed(
             message["mergeMethod"], message["mergeArgs"], message["minPeers"]

@@ -358,7 +358,8 @@ class Mesh:
             raise RemoteError("SW2010", "HELLO is not a map")
         if hello.get("v") != PROTOCOL_VERSION:
             theirs = faults.printable(str(hello.get("v")))[:20]
-            raise RemoteError("SW2012", f"protocol {theirs}, and {PROTOCOL_VERSION} here")
+            text = f"it speaks protocol {theirs}, and this node {PROTOCOL_VERSION}"
+            raise RemoteError("SW2012", text)
         boot, addresses = hello.get("boot"), hello.get("addresses")
         if not isinstance(boot, bytes) or len(boot) != 8 or not isinstance(addresses, list):
             raise RemoteError("SW2010", "HELLO lacks a field")

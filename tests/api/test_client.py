@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from swarm.api import transport
 from swarm.api.client import ApiClient
 from swarm.api.models import VerdictError
 from swarm.api.transport import CertificateRefused
@@ -112,6 +114,27 @@ def test_a_node_that_starts_says_so(client: ApiClient, api: LiveApi) -> None:
     assert caught.value.code == "SW5104"
     threading.Timer(0.2, lambda: setattr(api, "starting", "")).start()
     assert client.wait_up(10)
+
+
+def test_a_network_node_of_another_version(
+    client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it, as it does not become another one."""
+    monkeypatch.setattr(transport, "PROTOCOL", 2)
+    monkeypatch.setattr(transport, "OUR_PROTOCOL", {})
+    asked: tuple[Callable[[], object], ...] = (
+        client.is_up,
+        client.status,
+        lambda: client.wait_up(60),
+        lambda: create(client, "t"),
+    )
+    for ask in asked:
+        with pytest.raises(transport.OtherProtocol, match="speaks protocol 1, and this node 2"):
+            ask()
+    watch = client.watch(["tasks/t"])
+    until(lambda: "speaks protocol 1" in watch.error, 10, "the watch says so, too")
+    monkeypatch.setattr(transport, "PROTOCOL", 1)
+    assert client.is_up()
 
 
 def test_nobody_there(tmp_path: Path, ca: pki.Authority) -> None:

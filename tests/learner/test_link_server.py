@@ -129,7 +129,11 @@ def test_a_program_that_breaks_the_rules_is_told_and_dropped(
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({"protocol": 1}, "SW6005"), ({"mergeMethod": "vote"}, "SW6006")],
+    [
+        ({"protocol": 1}, "SW6005"),
+        ({"protocol": 3, "mergeArgs": None, "round": "no number"}, "SW6005"),
+        ({"mergeMethod": "vote"}, "SW6006"),
+    ],
 )
 def test_a_program_that_asks_for_what_is_not_there(
     door: Door, change: dict[str, Any], code: str

@@ -88,6 +88,19 @@ def test_is_up_is_plain_text(api: LiveApi, member: Identity) -> None:
     assert ask(api, member, get("/is_up")) == (200, b"OK")
 
 
+def test_a_client_of_another_version_is_told(api: LiveApi, member: Identity) -> None:
+    """Nothing is done for it; who does not say what it speaks is taken as it is."""
+    request = post(b"anything").replace(b"Host: x", b"Host: x\r\nSwarm-Protocol: 2")
+    status, body = ask(api, member, request)
+    assert status == 400
+    assert json.loads(body) == {
+        "code": "SW2012",
+        "text": "the client speaks protocol 2, and this network node 1",
+    }
+    own = get("/is_up").replace(b"Host: x", b"Host: x\r\nswarm-protocol: 1")
+    assert ask(api, member, own) == (200, b"OK")
+
+
 def test_plain_http_is_refused_and_logged_once(
     api: LiveApi, member: Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
