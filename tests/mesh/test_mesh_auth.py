@@ -174,7 +174,12 @@ def _intermediate(ca: pki.Authority) -> Issued:
     key = new_key()
     builder = (
         _builder(
-            "Middle", ca.issued.certificate.subject, key, NOW - CLOCK_SKEW, NOW + 30 * DAY, None
+            "Middle",
+            ca.issued.certificate.subject,
+            key.public_key(),
+            NOW - CLOCK_SKEW,
+            NOW + 30 * DAY,
+            None,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(cert_sign=True), critical=True)

@@ -42,6 +42,7 @@ def follow(client: Client, beats: float, seconds: float) -> None:
                 lambda: (1, lambda key: {"key": key}),
                 ["contracts/quiet"],
                 free,
+                b"c" * 32,
             )
             for _ in range(int(seconds / beats)):
                 await trio.sleep(beats)
