@@ -29,7 +29,7 @@ WORK = {
     "check": "check the others' contributions against their digests",
     "digest": "digests of the result",
     "reduce": "reduce",
-    "keep": "keep a copy (beside the program, nobody waits)",
+    "ready": "get the next file ready (beside the program, nobody waits)",
 }
 
 

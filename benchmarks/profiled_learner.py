@@ -33,7 +33,7 @@ WORK: tuple[tuple[Any, str, str], ...] = (
     (receiving, "leaf", "check"),
     (attempt, "leaf", "digest"),
     (WeightedMean, "reduce", "reduce"),
-    (Vectors, "_copy", "keep"),
+    (Vectors, "_get_ready", "ready"),
 )
 
 

@@ -16,8 +16,8 @@ The conversation, program on the left:
     bye      ->                      and then waits until the learner closes the link
 
 A `sync` after training is over is answered by `over`. `error` may come instead of any answer and
-ends the conversation. `merged.bin` stays untouched until the next `sync` or `finish`, and during
-`finish` until the `report` of its round.
+ends the conversation. `merged.bin` is replaced as a whole, and stays what it is until the next
+`sync` or `finish`, and during `finish` until the `report` of its round; so does what it names then.
 
 Either side may be restarted. A program whose learner is gone connects again, says `open` with the
 round of the model it has, and repeats the call that was not answered: the learner keeps nothing

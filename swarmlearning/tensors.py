@@ -36,7 +36,8 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ MAGIC = b"SWRMTNSR"
 VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
+WAKE = 2 << 20  # bytes of a mapping that are made present at a time
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which `mmap` has no name for
 PART = 256 << 10  # elements that are narrowed at a time
 
 MAX_HEADER = 4 << 20  # bytes of JSON
@@ -297,6 +300,25 @@ class TensorFile:
         while raw:
             count = os.pwrite(self._descriptor, raw, at)
             raw, at = raw[count:], at + count
+
+    def rest(self) -> None:
+        """Let the pages go from this process's memory. The file keeps them: a touch brings each
+        back."""
+        if hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def wake(self, enough: Callable[[], bool]) -> None:
+        """Make the pages present, to be written to, so that nobody waits for that later.
+
+        Stops when it is `enough`, and does nothing where the system does not know how.
+        """
+        if not sys.platform.startswith("linux"):
+            return
+        for at in range(0, len(self._map), WAKE):
+            if enough():
+                return
+            with contextlib.suppress(OSError):  # an older kernel
+                self._map.madvise(_POPULATE_WRITE, at, min(WAKE, len(self._map) - at))
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""

@@ -13,9 +13,9 @@ Rules that must stay true:
    again only when the record has changed since the answer and still does not show it.
 3. The program gets nothing but decided models (`base`), in the order of rounds; and what it hands
    in contributes only if it was made from the last of them (`given`).
-4. merged.bin is not touched between the delivery of a model and the program's next word, so no
-   exchange and no fetch starts then. A pending call of the program is therefore a condition of all
-   phases that do so.
+4. merged.bin always holds `base`, and is not replaced between the delivery of a model and the
+   program's next word, so no exchange and no fetch starts then. A pending call of the program is
+   therefore a condition of all phases that do so.
 5. Facts about the contract come from its record alone; our own submits change it, and we wait to
    see that.
 """
@@ -55,7 +55,6 @@ from swarm.learner.messages import (
     Record,
     Release,
     Reported,
-    Restore,
     StartExchange,
     Submit,
     Synced,
@@ -169,7 +168,7 @@ class Core(Knowledge):
             return
         ours = result is not None and result.key.round == last["round"]
         if ours and result is not None and result.digest == last["digest"]:
-            self.hold(last)
+            self.keep(last)
         elif self.base and self.base.digest == last["digest"] and self.clean:
             self.hold(last)  # a round that changed nothing
 
@@ -182,11 +181,15 @@ class Core(Knowledge):
                 said = f"{fault['name']} {by}: {fault['why']}"
                 self.out.append(Log(f"{place}: {said}", warning=True))
 
+    def keep(self, last: Mapping[str, Any]) -> None:
+        """next.bin holds the decided model `last`."""
+        self.out.append(Keep(self.contract, last["round"], last["digest"]))
+        self.hold(last)
+
     def hold(self, last: Mapping[str, Any]) -> None:
         """merged.bin holds the decided model `last`."""
         self.base = Model(last["round"], last["digest"])
         self.clean = True
-        self.out.append(Keep(self.contract, last["round"], last["digest"]))
         merged, roster = last["round"], len(last["roster"])
         self.out.append(Log(f"round {merged}: merged parameters from {roster} of {roster} nodes"))
         if self.uid not in last["holders"]:
@@ -233,7 +236,7 @@ class Core(Knowledge):
         last = self.record["last"] if self.record else None
         self.fetching = self.fetch_why = ""
         if last and last["digest"] == event.digest:
-            self.hold(last)
+            self.keep(last)
             if event.blames:
                 self.note_blames(last, event.blames)
 
@@ -321,7 +324,7 @@ class Core(Knowledge):
         self.said_opened = True
         news = self.base is not None and self.given < self.base.round
         if news:
-            self.restore()
+            self.give_up()
         message = {
             "type": "opened",
             "round": self.base.round + 1 if self.base else self.record["round"],
@@ -364,7 +367,7 @@ class Core(Knowledge):
         assert self.record and self.session and self.pending and self.base and self.last
         counted = self.counted()
         self.given = self.base.round
-        self.restore()
+        self.give_up()
         message = {
             "type": "merged",
             "seq": self.pending.seq,
@@ -387,12 +390,14 @@ class Core(Knowledge):
         if not own:
             self.contribution = None  # it brings this model next
 
-    def restore(self) -> None:
-        """See to it that merged.bin holds `base`, after an attempt that came to nothing."""
+    def give_up(self) -> None:
+        """What was begun since `base` was made has come to nothing: the program goes on from that.
+
+        It may write to trained.bin then, so no exchange may send from there any more.
+        """
         if self.base is not None and not self.clean:
             self.stop_exchange()
             self.clean = True
-            self.out.append(Restore())
 
     def act_prepare(self) -> None:
         assert self.pending

@@ -62,7 +62,7 @@ class Knowledge:
         self.answered = False  # the pending call has had an answer: it is a finish
         self.contribution: Prepared | None = None
         self.base: Model | None = None  # what we hold
-        self.clean = True  # merged.bin holds `base`, and nothing has been written there since
+        self.clean = True  # nothing was begun since `base` was made
         self.given = -1  # round of the model that the program has, or that it was told of
         self.report_due = -1  # round that the program shall report on before we go on; -1: none
         self.exchange: Key | None = None
@@ -135,7 +135,7 @@ class Knowledge:
         """The program waits, and may go on only with a model that we do not hold.
 
         At the end, when those who have it are gone, it gets the newest that we have. A fetch that
-        has begun writes into merged.bin, so nothing else does before it has ended.
+        has begun writes into next.bin, so nothing else does before it has ended.
         """
         if self.pending is None and self.said_opened:
             return False

@@ -41,7 +41,6 @@ from swarm.learner.messages import (
     Prepare,
     Prepared,
     Release,
-    Restore,
     StartExchange,
     Submit,
     Tell,
@@ -78,6 +77,13 @@ class Stop:
     """The event of a signal: leave in order and end."""
 
 
+class Made(NamedTuple):
+    """The event of an exchange that has the whole result, by its number."""
+
+    number: int
+    result: Result
+
+
 class Learner:
     """One learner process. `run` returns its exit status."""
 
@@ -94,7 +100,7 @@ class Learner:
         self._limits = limits or Limits()
         self.uid = node_uid(identity.fingerprint, settings.name)
         self.core = Core(self.uid, grace=settings.grace)
-        self._events: queue.Queue[Event | Stop] = queue.Queue()
+        self._events: queue.Queue[Event | Stop | Made] = queue.Queue()
         place = Place(
             self.uid, settings.name, settings.host, settings.port, version, identity.fingerprint
         )
@@ -107,9 +113,12 @@ class Learner:
         self._vectors = v.Vectors(settings.folder)
         self._window = Window()
         self._exchange: Exchange | None = None
-        self._partial: list[bytes] = []  # leaves of what merged.bin holds, of an aborted exchange
+        self._started = 0  # exchanges
+        self._leaves: list[bytes] = []  # of next.bin, when that is whole
+        self._partial: list[bytes] = []  # leaves of what next.bin holds, of an aborted exchange
         self._attempted: Attempted | None = None  # that exchange
-        self._leaves: dict[str, list[bytes]] = {}  # digest -> leaves of merged.bin
+        self._kept = False  # what our exchange made is merged.bin now
+        self._untidy = False  # and the older file was not turned over yet
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
         self._said = ""
@@ -145,8 +154,12 @@ class Learner:
             text = "asked to stop" if idle else "asked to stop in the middle of a training"
             self._carry_out(Exit(0 if idle else 3, text, leave=self.core.enrolled))
             return
-        self._feed(event)
+        if isinstance(event, Made):
+            self._made(event)
+        else:
+            self._feed(event)
         self._look_at_exchange()
+        self._tidy()
         self._say()
 
     def _feed(self, event: Event) -> None:
@@ -239,7 +252,7 @@ class Learner:
                 roster,
                 self._vectors.buffers(),
                 self._dialler,
-                self._exchange_done,
+                self._when_made(),
                 law=self._law(roster),
                 window=self._window,
                 limits=self._limits,
@@ -247,7 +260,7 @@ class Learner:
         except LocalError as fault:
             self._feed(Broken(fault.code, fault.cause))
             return
-        self._exchange = exchange
+        self._exchange, self._kept = exchange, False
         self._server.offer(exchange)
         exchange.start()
 
@@ -265,9 +278,18 @@ class Learner:
             raise LocalError("SW6015", reason)
         return law
 
-    def _exchange_done(self, result: Result) -> None:
-        self._leaves = {result.digest.hex(): result.leaves}
-        self._events.put(ExchangeDone(result.key, result.digest.hex(), result.shards))
+    def _when_made(self) -> Callable[[Result], None]:
+        """What the exchange that is just being started shall call, in one of its threads."""
+        self._started += 1
+        number = self._started
+        return lambda result: self._events.put(Made(number, result))
+
+    def _made(self, event: Made) -> None:
+        if self._exchange is None or event.number != self._started:
+            return  # it was aborted meanwhile
+        result = event.result
+        self._leaves = result.leaves
+        self._feed(ExchangeDone(result.key, result.digest.hex(), result.shards))
 
     def _abort(self, effect: AbortExchange) -> None:
         self._stop_exchange()
@@ -276,21 +298,26 @@ class Learner:
         if self._exchange is not None:
             self._server.offer(None)
             self._exchange.abort()
-            self._partial = self._exchange.partial_leaves()
             ended, self._exchange = self._exchange, None
-            self._attempted = Attempted(ended.key, ended.plan, ended.members, self._partial)
+            leaves = ended.partial_leaves()
+            self._attempted = Attempted(ended.key, ended.plan, ended.members, leaves)
+            self._partial = [] if self._kept else leaves
 
     def _keep(self, effect: Keep) -> None:
-        leaves = self._leaves.get(effect.digest)
-        if leaves is None:
-            return  # the same model as the round before: it is kept already
-        self._server.keep(self._vectors.keep(effect.contract, effect.round, effect.digest, leaves))
-
-    def _restore(self, effect: Restore) -> None:
+        place = effect.contract, effect.round, effect.digest
         try:
-            self._vectors.restore()
-        except (OSError, RemoteError) as error:
-            self._feed(Broken("SW6003", f"the kept model cannot be read: {error}"))
+            self._server.keep(self._vectors.keep(*place, self._leaves))
+        except OSError as error:
+            self._feed(Broken("SW6003", f"{self._settings.folder}: {error}"))
+            return
+        self._partial = []  # next.bin holds an older model now
+        self._kept = self._untidy = True
+
+    def _tidy(self) -> None:
+        """Once nobody waits for the rest of the decided model from us, get ready for the next."""
+        if self._untidy and (self._exchange is None or self._exchange.delivered()):
+            self._untidy = False
+            self._vectors.turn_over()
 
     def _exit(self, effect: Exit) -> None:
         log.log(logging.INFO if effect.status == 0 else logging.ERROR, "ending: %s", effect.text)
@@ -318,7 +345,7 @@ class Learner:
         self._settled = True
         if found is not None:
             log.info("the decided model %s… was found in %s", effect.digest[:16], found[0])
-            self._leaves = {effect.digest: found[1]}
+            self._leaves = found[1]
             self._events.put(Fetched(effect.digest))
             return
         reasons = []
@@ -333,7 +360,7 @@ class Learner:
                 self._events.put(Broken("SW6003", f"{self._settings.folder}: {error}"))
                 return
             else:
-                self._leaves = {effect.digest: leaves}
+                self._leaves = leaves
                 self._partial = []
                 self._events.put(Fetched(effect.digest, self._changed(effect, leaves)))
                 return
@@ -439,7 +466,6 @@ EFFECTS: Mapping[type[Effect], str] = {
     AbortExchange: "_abort",
     Compare: "_compare",
     Keep: "_keep",
-    Restore: "_restore",
     Fetch: "_fetch",
     Exit: "_exit",
 }

@@ -116,7 +116,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class ExchangeDone:
-    """The exchange of an attempt has the whole result in merged.bin."""
+    """The exchange of an attempt has the whole result in next.bin."""
 
     key: Key
     digest: str
@@ -142,7 +142,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Fetched:
-    """merged.bin holds the model with this digest.
+    """next.bin holds the model with this digest.
 
     `blames` says of whom our own attempt at that round had brought other bytes, and how.
     """
@@ -210,7 +210,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Read and hash the contribution; `merged`: the kept model instead of trained.bin."""
+    """Read and hash the contribution; `merged`: the decided model instead of trained.bin."""
 
     seq: int
     merged: bool
@@ -242,7 +242,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Keep:
-    """merged.bin is the decided model: keep a copy, for those who need to fetch it."""
+    """next.bin is decided: make it merged.bin, for the program and for those who fetch it."""
 
     contract: str
     round: int
@@ -250,13 +250,8 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Restore:
-    """Copy the kept model back into merged.bin, before the next effect."""
-
-
-@dataclass(frozen=True)
 class Fetch:
-    """Get the decided model into merged.bin: from our own files, else from one of the holders."""
+    """Get the decided model into next.bin: from our own files, else from one of the holders."""
 
     contract: str
     digest: str
@@ -302,7 +297,6 @@ Effect = (
     | AbortExchange
     | Compare
     | Keep
-    | Restore
     | Fetch
     | Tell
     | Release

@@ -1,22 +1,26 @@
 """The learner's files: what the program hands in, what it gets, and what is kept for others.
 
     trained.bin   written by the program, mapped here read-only: the contribution
-    merged.bin    written here: the output of exchanges and fetches, read by the program
-    kept.bin      a copy of the last decided model
+    next.bin      the output of exchanges and fetches: what may become the next decided model
+    merged.bin    the last decided model: what the program loads, and what latecomers fetch
 
 All of them hold the vector as it travels: with a `transferDtype`, in that type (the program narrows
 what it writes and widens what it reads), so whoever fetches a model gets the decided bytes as well.
 
-merged.bin is overwritten while the next round is being merged, and that round may fail; kept.bin is
-then what late joiners fetch, and what a waiting program is given at the end. It is copied by the
-kernel, beside the program's training, and not mapped, so it does not count as memory of this
-process (in mode `active` it is the contribution, and trained.bin is not mapped instead).
+When a model is decided, the two files change names: what was next is merged, and the older of the
+two is written into next. So merged.bin is always whole, whatever becomes of an attempt, and nothing
+is copied to be kept. A program that loads merged.bin need not hurry: the file that it has opened is
+written to again only when another model has been decided, which takes its next call. Who fetches
+reads through a descriptor, and hears that the model was replaced before that file is written to.
+
+Both files stay mapped, but the pages of the decided one are let go, so two vectors count as memory
+of this process: the contribution and what is being made. (In mode `active` the decided model is the
+contribution, and trained.bin is not mapped instead.)
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -33,7 +37,8 @@ from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
-KEPT = "kept.bin"
+NEXT = "next.bin"
+SPARE = "spare.bin"  # the older file, for the moment in which names are changed
 BESIDE = 10  # niceness of work that nobody waits for
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
@@ -48,7 +53,7 @@ class Contribution(NamedTuple):
 
 
 class Vectors:
-    """Files of one session in `folder`. Used by the learner's main thread, except `read`."""
+    """Files of one session in `folder`. Used by the learner's main thread, or by its fetch."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,29 +61,27 @@ class Vectors:
         self._source: tuple[str, int] = ("", 0)  # name and inode of what is mapped
         self._runs: tuple[Segment, ...] = ()  # types in the contribution
         self._leaves: list[bytes] = []
-        self.merged: TensorFile | None = None
-        self._keeper: threading.Thread | None = None
-        self._kept = -1  # descriptor that `read` reads from
-        self._data_at = 0  # offset of the data section in the file behind it
-        self._lock = threading.Lock()
+        self._next: TensorFile | None = None  # next.bin, or what is going to be it
+        self._decided: TensorFile | None = None  # merged.bin, when it was made here
+        self._held: Held | None = None  # the same, for those who fetch it
+        self._beside: threading.Thread | None = None  # gets the older file ready
+        self._hurry = threading.Event()  # somebody waits for that thread
 
     # ----------------------------------------------------------- contribution
 
-    def prepare(self, kept: bool, transfer: str = "") -> Contribution:
+    def prepare(self, decided: bool, transfer: str = "") -> Contribution:
         """Map and read the contribution, which has to be stored for this transfer type.
 
-        Raises LocalError SW6003.
+        It is what the program wrote, or the model that was `decided` last. Raises LocalError
+        SW6003.
         """
-        name = KEPT if kept else link.TRAINED
-        if kept:
-            self.settle()
+        name = link.MERGED if decided else link.TRAINED
         try:
             self._map(name, transfer)
             contribution = self._contribution
             assert contribution is not None
             layout = contribution.layout
-            if self.merged is None or self.merged.layout != layout:
-                self._create_merged(layout)
+            self._make_room(layout)
         except (OSError, TensorFileError) as error:
             raise LocalError("SW6003", f"{self._folder / name}: {error}") from error
         self._leaves, finite = reading.read(contribution.data, self._runs)
@@ -86,11 +89,10 @@ class Vectors:
         return Contribution(blocks.root(self._leaves), layout, odd)
 
     def buffers(self) -> Buffers:
-        """Memory for an exchange: the prepared contribution, and merged.bin."""
-        self.settle()
+        """Memory for an exchange: the prepared contribution, and next.bin."""
         assert self._contribution is not None
-        assert self.merged is not None
-        return Buffers(self._contribution.data, self._leaves, self.merged.data, self._runs)
+        output = self._make_room(self._contribution.layout)
+        return Buffers(self._contribution.data, self._leaves, output.data, self._runs)
 
     def _map(self, name: str, transfer: str) -> None:
         inode = (self._folder / name).stat().st_ino
@@ -107,117 +109,142 @@ class Vectors:
         self._contribution, self._source = file, (name, inode)
         self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
 
-    # ----------------------------------------------------------------- merged
+    # ------------------------------------------------------------ next, merged
 
     def for_fetch(self, header: bytes, size: int, schema: str) -> memoryview:
-        """Memory of merged.bin for a model with this file header. Raises RemoteError SW6107."""
-        self.settle()
+        """Memory of next.bin for a model with this file header. Raises RemoteError SW6107."""
         try:
             layout = layout_of(header)
         except TensorFileError as error:
             raise RemoteError("SW6107", str(error)) from None
         if layout.size != size or (schema and layout.schema_digest().hex() != schema):
             raise RemoteError("SW6107", "its layout is not the one that the ledger knows")
-        if self.merged is None or self.merged.layout != layout:
-            self._create_merged(layout)
-        assert self.merged is not None
-        return self.merged.data
-
-    def _create_merged(self, layout: Layout) -> None:
-        if self.merged is not None:
-            self.merged.close()
-        self.merged = tensors.create(self._folder / link.MERGED, layout)
+        return self._make_room(layout).data
 
     def left_behind(self, digest: str) -> tuple[str, list[bytes]] | None:
-        """The model with this digest into merged.bin, if a learner before this one left it here.
+        """The model with this digest as next.bin, if a learner before this one left it here.
 
         Name of the file that has it, and its leaf digests; None when there is none, or none whole.
         """
-        for name in (KEPT, link.MERGED):
+        for name in (link.MERGED, NEXT, SPARE):
             try:
-                source = tensors.open(self._folder / name)
+                file = tensors.open(self._folder / name, write=True)
             except (OSError, TensorFileError):
                 continue  # never written, or not to its end
-            with source:
-                leaves = reading.read(source.data, ()).leaves
-                if blocks.root(leaves).hex() == digest:
-                    self._create_merged(source.layout)
-                    assert self.merged is not None
-                    self.merged.data[:] = source.data
-                    return name, leaves
+            leaves = reading.read(file.data, ()).leaves
+            if blocks.root(leaves).hex() == digest:
+                self._settle()
+                _close(self._next)
+                self._next = file
+                return name, leaves
+            file.close()
         return None
 
-    # ------------------------------------------------------------------- kept
-
     def keep(self, contract: str, round_: int, digest: str, leaves: Sequence[bytes]) -> Decided:
-        """merged.bin is decided: copy it aside in the background, and make it readable for others.
+        """next.bin is decided: from now on it is merged.bin, for the program and for others.
 
-        The result reads from merged.bin until the copy is there, and from the copy then.
+        `turn_over` has to follow when nothing reads the output of the exchange any more. Raises
+        OSError.
         """
-        self.settle()
-        assert self.merged is not None
-        layout = self.merged.layout
-        self._data_at = len(layout.header())
-        self._switch(self._folder / link.MERGED)
-        self._keeper = threading.Thread(target=self._copy, name="keep", daemon=True)
-        self._keeper.start()
-        return Decided(
-            contract, round_, bytes.fromhex(digest), layout.header(), layout.size, leaves, self.read
-        )
+        self._settle()
+        made, older = self._next, self._decided
+        assert made is not None
+        merged, following, spare = (self._folder / n for n in (link.MERGED, NEXT, SPARE))
+        if older is not None:
+            merged.rename(spare)
+        made.path.rename(merged)
+        made.path = merged
+        if older is not None:
+            spare.rename(following)
+            older.path = following
+        spare.unlink(missing_ok=True)  # of a learner that was killed between two of these lines
+        self._decided, self._next = made, older
+        if self._held is not None:
+            self._held.close()
+        header = made.layout.header()
+        held = self._held = Held(merged, len(header))
+        place = contract, round_, bytes.fromhex(digest)
+        return Decided(*place, header, made.layout.size, leaves, held.read)
 
-    def settle(self) -> None:
-        """Wait until the copy is made; merged.bin may be written to then."""
-        if self._keeper is not None:
-            self._keeper.join()
-            self._keeper = None
+    def turn_over(self) -> None:
+        """Let the decided model's pages go, and get the older file's: beside the program."""
+        self._settle()
+        if self._decided is not None:
+            self._beside = threading.Thread(target=self._get_ready, name="turn over", daemon=True)
+            self._beside.start()
 
-    def restore(self) -> None:
-        """Copy the kept model back into merged.bin. Raises OSError."""
-        self.settle()
-        if self.merged is not None:
-            self.read(0, self.merged.data)
+    def _get_ready(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            # Beside the program, which loads the model now: on Linux each thread has its priority.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BESIDE)
+        assert self._decided is not None
+        with contextlib.suppress(OSError):  # whoever needs the file will try again, and say why
+            self._provide(self._decided.layout).wake(self._hurry.is_set)
+
+    def _settle(self) -> None:
+        """See to it that nobody else touches the files."""
+        if self._beside is not None:
+            self._hurry.set()
+            self._beside.join()
+            self._hurry.clear()
+            self._beside = None
+
+    def _make_room(self, layout: Layout) -> TensorFile:
+        """The file for a model of this layout, which may be written to. Raises OSError."""
+        self._settle()
+        return self._provide(layout)
+
+    def _provide(self, layout: Layout) -> TensorFile:
+        if self._decided is not None:
+            self._decided.rest()
+        if self._next is None or self._next.layout != layout:
+            _close(self._next)
+            self._next = tensors.create(self._folder / NEXT, layout)
+        return self._next
+
+    def close(self) -> None:
+        """Give everything back. Exchanges must have ended."""
+        self._settle()
+        for file in (self._contribution, self._next, self._decided):
+            _close(file)
+        self._contribution = self._next = self._decided = None
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+class Held:
+    """The decided model's file, as it is read for those who fetch it: by any thread."""
+
+    def __init__(self, path: Path, data_at: int) -> None:
+        """`data_at` is the offset of the data section."""
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._data_at = data_at
+        self._lock = threading.Lock()
 
     def read(self, start: int, buffer: memoryview) -> None:
-        """Read the decided model from byte `start` of its data. Raises RemoteError SW6108."""
+        """Read the model from byte `start` of its data. Raises RemoteError SW6108."""
         with self._lock:
-            if self._kept < 0:
-                raise RemoteError("SW6108", "no model is kept here")
+            if self._descriptor < 0:
+                raise RemoteError("SW6108", "the model was replaced")
             at = 0
             while at < len(buffer):
-                count = os.preadv(self._kept, [buffer[at:]], self._data_at + start + at)
+                count = os.preadv(self._descriptor, [buffer[at:]], self._data_at + start + at)
                 if count <= 0:
                     raise RemoteError("SW6108", "the kept model is shorter than it was")
                 at += count
 
-    def _copy(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            # Beside the program, which loads the model now: on Linux each thread has its priority.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BESIDE)
-        source, target = self._folder / link.MERGED, self._folder / KEPT
-        # Written in place, so that its mapping in mode `active` stays valid.
-        with source.open("rb") as read, target.open("r+b" if target.exists() else "wb") as write:
-            copy_bytes(read.fileno(), write.fileno(), os.fstat(read.fileno()).st_size)
-        self._switch(target)
-
-    def _switch(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        with self._lock:
-            if self._kept >= 0:
-                os.close(self._kept)
-            self._kept = descriptor
-
     def close(self) -> None:
-        """Give everything back. Exchanges must have ended."""
-        self.settle()
-        for file in (self._contribution, self.merged):
-            if file is not None:
-                with contextlib.suppress(BufferError):
-                    file.close()
-        self._contribution = self.merged = None
+        """The model is replaced."""
         with self._lock:
-            if self._kept >= 0:
-                os.close(self._kept)
-            self._kept = -1
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _close(file: TensorFile | None) -> None:
+    if file is not None:
+        with contextlib.suppress(BufferError):
+            file.close()
 
 
 def describe(layout: Layout) -> list[str]:
@@ -246,20 +273,3 @@ def layout_of(header: bytes) -> Layout:
     if layout.header() != header:
         raise TensorFileError("not the header of a tensor file")
     return layout
-
-
-def copy_bytes(source: int, target: int, size: int) -> None:
-    """Copy a file's first `size` bytes within the kernel where it can. Raises OSError."""
-    os.ftruncate(target, size)
-    done = 0
-    while done < size:
-        count = 0
-        if hasattr(os, "copy_file_range"):
-            with contextlib.suppress(OSError):  # not on this file system
-                count = os.copy_file_range(source, target, size - done, done, done)
-        if count == 0:
-            data = os.pread(source, mmap.PAGESIZE * 256, done)
-            if not data:
-                raise OSError("the file became shorter while it was copied")
-            count = os.pwrite(target, data, done)
-        done += count

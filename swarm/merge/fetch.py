@@ -79,11 +79,11 @@ def serve_fetch(channel: Channel, decided: Decided, current: Callable[[], bool])
     for first, last in _runs(need, blocks, decided.size):
         start = first * block_size(decided.size)
         stop = min(last * block_size(decided.size), decided.size)
-        if not current():
-            raise NotHere("the model was replaced while it was read")
         piece = buffer[: stop - start]
         channel.sock.settimeout(max(STALL, len(piece) / SLOWEST))
         decided.read(start, piece)
+        if not current():  # asked after the reading: the file may have been written to since then
+            raise NotHere("the model was replaced while it was read")
         channel.send_chunk(Kind.REDUCED, first, piece)
     channel.send(Kind.END)
 

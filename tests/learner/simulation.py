@@ -179,7 +179,7 @@ class Node:
         sim.ledger.add(name)
         self.uid = sim.ledger.uid(name)
         self.trained: Weights | None = None
-        self.merged = self.kept = ""  # digests
+        self.merged = self.next = ""  # digests
         self.sl: Sl | None = None
         self.program: Any = None  # `hears(message)` and `lost_link()`
         self.reading = False  # the program is reading merged.bin
@@ -209,9 +209,9 @@ class Node:
         if program is not None:
             self.sim.soon(program.lost_link)
 
-    def write_merged(self, content: str) -> None:
-        assert not self.reading, f"{self.name}: merged.bin is overwritten while it is read"
-        self.merged = content
+    def replace_merged(self) -> None:
+        assert not self.reading, f"{self.name}: merged.bin is replaced while it is read"
+        self.next, self.merged = self.merged, self.next
 
 
 class Sl:
@@ -303,7 +303,7 @@ class Sl:
 
     def do_prepare(self, effect: m.Prepare) -> None:
         if effect.merged:
-            assert self.holds and self.node.kept == self.holds, "the kept model is contributed"
+            assert self.holds and self.node.merged == self.holds, "the decided one is contributed"
             self._contribution = self.sim.weights[self.holds]
         else:
             self._contribution = self.node.trained
@@ -314,7 +314,7 @@ class Sl:
     def do_startexchange(self, effect: m.StartExchange) -> None:
         assert self._contribution is not None
         assert effect.checkins[self.node.uid]["root"] == self._contribution.root.hex()
-        self.node.write_merged(TORN)
+        self.node.next = TORN
         self._effect, self._started = effect, self.sim.now
         mine = self._contribution
 
@@ -345,18 +345,16 @@ class Sl:
         model = Weights(mean, effect.key.round, maker)
         digest = model.root.hex()
         self.sim.weights[digest] = model
-        self.node.write_merged(digest)
+        self.node.next = digest
         self.feed(m.ExchangeDone(effect.key, digest, []))
 
     def do_abortexchange(self, effect: m.AbortExchange) -> None:
         self._effect = None
 
     def do_keep(self, effect: m.Keep) -> None:
-        assert self.node.merged == effect.digest
-        self.holds = self.node.kept = effect.digest
-
-    def do_restore(self, effect: m.Restore) -> None:
-        self.node.write_merged(self.node.kept)
+        assert self.node.next == effect.digest
+        self.node.replace_merged()
+        self.holds = effect.digest
 
     def do_fetch(self, effect: m.Fetch) -> None:
         self.sim.soon(lambda: self._fetch(effect))
@@ -365,14 +363,14 @@ class Sl:
         if not self.alive:
             return
         searched, self._searched = self._searched, True
-        if not searched and effect.digest in (self.node.kept, self.node.merged):
-            self.node.write_merged(effect.digest)
+        if not searched and effect.digest in (self.node.merged, self.node.next):
+            self.node.next = effect.digest
             self.feed(m.Fetched(effect.digest))
             return
         for holder in effect.holders:
             sl = self.sim.nodes[holder["name"]].sl
             if sl is not None and sl.holds == effect.digest:
-                self.node.write_merged(effect.digest)
+                self.node.next = effect.digest
                 self.feed(m.Fetched(effect.digest))
                 return
         self.feed(m.FetchFailed(effect.digest, "nobody gave it"))

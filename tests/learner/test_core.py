@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from swarm.learner.blame import accused_by, side_with, undecidable, without
 from swarm.learner.core import Core
 from swarm.learner.messages import (
+    AbortExchange,
     Answered,
     Broken,
     Bye,
@@ -30,7 +31,6 @@ from swarm.learner.messages import (
     Prepare,
     Prepared,
     Reported,
-    Restore,
     StartExchange,
     Submit,
     Synced,
@@ -318,7 +318,7 @@ def test_it_stays_at_the_end_for_those_who_need_the_model() -> None:
     assert run.core.waiting == ""
 
 
-def test_a_dirty_file_is_restored_before_the_last_answer() -> None:
+def test_an_attempt_that_came_to_nothing_is_ended_before_the_last_answer() -> None:
     run = Driver(mode="inactive")
     run.checked_in()
     run.merging()
@@ -328,9 +328,10 @@ def test_a_dirty_file_is_restored_before_the_last_answer() -> None:
     run.feed(Synced(2, 0, 0, True, 0))
     run.feed(Prepared(2, b"r" * 32, b"s" * 32, 64, []))
     run.merging()
-    # The attempt has begun to overwrite merged.bin; what is delivered is the kept model.
+    # It sends from trained.bin, which is the program's again with the answer.
     kinds = [type(effect) for effect in run.news(status="FINISHED", over=True, roster=[])]
-    assert kinds.index(Restore) < kinds.index(Tell)
+    assert kinds.index(AbortExchange) < kinds.index(Tell)
+    assert Keep not in kinds, "merged.bin holds that model still"
 
 
 def test_what_cannot_be_repaired_ends_the_learner() -> None:

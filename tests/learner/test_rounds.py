@@ -177,6 +177,28 @@ def test_others_go_on_after_the_grace_time_and_the_slow_one_catches_up(swarm: Sw
         assert value(merged) == 1.0
 
 
+def test_what_has_not_changed_is_fetched_as_well_where_it_is_not_at_hand(swarm: Swarm) -> None:
+    """The file that a fetch fills holds an older model than the one that it has made itself."""
+
+    def half_frozen(number: float) -> Arrays:
+        return {"frozen": np.full(100_000, min(number, 1), np.float32), **weights(number)}
+
+    fast = [swarm.start(number, grace=0.3) for number in (1, 2)]
+    slow = swarm.start(3, grace=0.3)
+    for host in (*fast, slow):
+        host.program.send_open()
+    for host in (*fast, slow):
+        host.program.receive("opened")
+    for round_, present in enumerate([(*fast, slow), (*fast, slow), fast]):
+        for host in present:
+            host.program.send_sync(half_frozen(round_))
+        for host in present:
+            assert host.program.merged()[0]["round"] == round_
+    message, got = slow.program.sync(half_frozen(100))
+    assert (message["round"], message["counted"]) == (2, False)
+    assert same(half_frozen(2), got)
+
+
 def test_below_min_peers_it_waits_and_says_for_whom(swarm: Swarm) -> None:
     one, two = swarm.start(1), swarm.start(2)
     for host in (one, two):

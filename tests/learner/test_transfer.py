@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from swarm.learner.vectors import KEPT, Vectors
+from swarm.learner.vectors import NEXT, Vectors
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER, narrow, widen
 from swarmlearning.numpy import SwarmCallback, SwarmError
@@ -130,7 +130,7 @@ def test_a_late_joiner_fetches_the_narrow_model(swarm: Swarm) -> None:
 
 
 def test_an_active_finisher_brings_the_narrow_model_again(swarm: Swarm) -> None:
-    """Its kept copy is the contribution then, byte for byte; three times the same is the same."""
+    """The decided model is its contribution then, byte for byte; thrice the same is the same."""
     one, two = swarm.start(1), swarm.start(2)
     for host, mode in ((one, "active"), (two, "snapshot")):
         host.program.send_open(mode=mode, mergeArgs={"transferDtype": "float16"})
@@ -146,7 +146,7 @@ def test_an_active_finisher_brings_the_narrow_model_again(swarm: Swarm) -> None:
         message, merged = host.program.merged()
         assert (message["round"], message["peers"]) == (1, 2)
         assert same(merged, answers[0][1])
-    files = [(one.program.folder / name).read_bytes() for name in (KEPT, link.MERGED)]
+    files = [(one.program.folder / name).read_bytes() for name in (NEXT, link.MERGED)]
     assert files[0] == files[1]
 
 
@@ -238,8 +238,8 @@ def test_a_restarted_learner_finds_the_narrow_model(tmp_path: Path) -> None:
     buffers.contribution.release()
     buffers.output.release()
     before.close()
-    (tmp_path / link.MERGED).write_bytes(b"half a round")
-    assert after.left_behind(ready.root.hex()) == (KEPT, buffers.leaves)
+    (tmp_path / NEXT).write_bytes(b"half a round")
+    assert after.left_behind(ready.root.hex()) == (link.MERGED, buffers.leaves)
     with tensors.open(tmp_path / link.MERGED) as file:
         assert file.layout == Layout.of(arrays, "float16")
         assert same(file.arrays(), {name: sent(a, "float16") for name, a in arrays.items()})

@@ -82,6 +82,25 @@ def test_fetch_asks_only_for_blocks_that_are_not_here(pair: list[Node]) -> None:
     assert sum(read) <= 2 * block
 
 
+def test_nothing_is_sent_of_a_model_that_was_replaced_while_it_was_read(pair: list[Node]) -> None:
+    """Its file may be written to from then on; nobody is to be blamed for what is torn."""
+    model, following = decided(os.urandom(SIZE)), decided(bytes(SIZE))
+    server = pair[0].server
+
+    def torn(start: int, buffer: memoryview) -> None:
+        model.read(start, buffer)
+        if start > SIZE // 2:
+            server.keep(following)
+            buffer[:] = bytes(len(buffer))
+
+    server.keep(Decided(CONTRACT, 3, model.digest, b"layout", SIZE, model.leaves, torn))
+    with pytest.raises(ConnectionGone):
+        get(pair[1], pair[0], model.digest, bytearray(SIZE))
+    target = bytearray(b"x" * SIZE)
+    get(pair[1], pair[0], following.digest, target)
+    assert target == bytes(SIZE)
+
+
 def test_a_holder_that_sends_a_byte_now_and_then_is_left() -> None:
     now = [0.0]
     pace = Pace(lambda: now[0])
