@@ -3,6 +3,8 @@
     what = "round"     a whole round as a program's callback sees it: weights out of the framework,
                        real learners, real network node, merged weights back in (see `trainings`)
     what = "exchange"  the exchange alone in as many processes, with its hashing, without a ledger
+    what = "floor"     the plain algorithm and what is demanded beyond it: files, digests, the look
+                       for NaN; no ledger, no frames, no membership (see `floor`)
     what = "methods"   the exchange by the mean and by others, one after the other in the same run,
                        with 4 learners
 
@@ -43,6 +45,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import trainings
+from benchmarks.floor import Floor
 from benchmarks.limit import Limit
 from benchmarks.trainings import peak_rss
 from swarm.identity import Identity
@@ -57,7 +60,7 @@ from swarmlearning.tensors import Layout
 from tests import pki
 
 WARM_UP = 1  # rounds that are not counted
-WHAT = ["round", "exchange", "methods"]
+WHAT = ["round", "exchange", "floor", "methods"]
 LARGE = 200e6  # bytes of a model of which half as many rounds are measured
 ON_DISK = 3 << 30  # bytes of files that the disk's cache takes without writing them out at once
 METHODS = ("mean", "coordmedian", "geomedian")
@@ -65,7 +68,14 @@ METHODS_AT = 4  # learners
 
 
 def limit_process(job: Job, index: int, pipe: Any) -> None:
-    limit = Limit(job.identity(index), index, vector(job, index))
+    _plain(Limit(job.identity(index), index, vector(job, index)), job, pipe)
+
+
+def floor_process(job: Job, index: int, pipe: Any) -> None:
+    _plain(Floor(job.identity(index), index, vector(job, index), job.folder), job, pipe)
+
+
+def _plain(limit: Limit, job: Job, pipe: Any) -> None:
     pipe.send(limit.port)
     limit.connect(pipe.recv())
 
@@ -281,6 +291,15 @@ def compare(size: int, count: int, rounds: int, what: list[str]) -> None:
                     "cpu_seconds": median(alone.cpu),
                     "bytes_per_learner": alone.sent,
                     "bytes_optimum": 2 * size * (count - 1) // count,
+                }
+            )
+        if "floor" in what:
+            floor = run(job, floor_process)
+            lines.append(
+                {
+                    "what": "floor",
+                    "seconds": median(floor.seconds),
+                    "cpu_seconds": median(floor.cpu),
                 }
             )
         limit += run(job, limit_process)

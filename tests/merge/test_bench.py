@@ -25,9 +25,10 @@ def run(*arguments: str) -> str:
 
 
 def test_the_benchmark_prints_json_lines() -> None:
-    options = ("--sizes", "0.2", "--n", "2", "--rounds", "2", "--what", "round", "exchange")
+    what = ["round", "exchange", "floor"]
+    options = ("--sizes", "0.2", "--n", "2", "--rounds", "2", "--what", *what)
     lines = [json.loads(line) for line in run("benchmarks/bench_merge.py", *options).splitlines()]
-    assert [line["what"] for line in lines] == ["round", "exchange"]
+    assert [line["what"] for line in lines] == what
     for line in lines:
         assert line["seconds"] > 0 and line["limit_seconds"] > 0 and line["cpu_ratio"] > 0
     # 0.1 MB each way, and the digests of 192 blocks.
