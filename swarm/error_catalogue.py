@@ -670,7 +670,7 @@ CATALOGUE: dict[str, Entry] = {
         "see the cause; the engine or the system refused it",
     ),
     "SW7012": Entry(
-        "this type of task is not available yet", "use MAKE_USER_CONTAINER and RUN_SWARM"
+        "this kind of build is not available", "use BuildType INLINE, with the steps in the task"
     ),
     "SW7013": Entry("the body of a task is unusable", "correct the task, then assign it again"),
     "SW7014": Entry(
@@ -718,5 +718,17 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "SW7028": Entry(
         "the process that fills volumes failed", "see the cause, and the operator's log"
+    ),
+    "SW7029": Entry(
+        "an image could not be pulled",
+        "correct OrgAndReg, RepoName, Tag or Auth in the task, and see whether the engine of that"
+        " host reaches the registry",
+    ),
+    "SW7030": Entry(
+        "the login for a registry cannot be read on this host",
+        "put a docker config.json that knows the registry into the directory SWOP_REGISTRY_LOGINS",
+    ),
+    "SW7031": Entry(
+        "a task would replace the image of this host's nodes", "choose another Outcome"
     ),
 }

@@ -24,6 +24,7 @@ from swop.log_stream import LogStreams
 from swop.mask import Mask
 from swop.plan import Host, Pair, Program, RunTask, plan_pairs
 from swop.profile import Profile
+from swop.pulling import PullRequest
 from swop.runtime import LOG_LIMIT, Runtime, bounded_tail
 from swop.status_text import status_text
 from swop.tasks import understand
@@ -298,6 +299,8 @@ class Daemon:
         with self._begin(effect.operation) as work:
             if isinstance(request, ContentRequest):
                 text = self._runtime.fill(request, work)
+            elif isinstance(request, PullRequest):
+                text = self._runtime.pull(request, work)
             else:
                 text = self._runtime.build(request, work)
         self._events.put(core.TaskEnded(effect.operation, True, text))

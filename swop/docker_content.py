@@ -27,6 +27,7 @@ from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
 from swop.content import ContentRequest, finished, listen, taken
+from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, find, is_stale
 from swop.filling import JOB
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.work import Work
@@ -39,7 +40,6 @@ NOBODY = "65534:65534"
 MEMORY = "1g"
 PROCESSES = 64
 LOOK_SECONDS = 1.0
-SILENCE_SECONDS = 24 * 3600  # the work's own limit of time comes first
 FILES = "/files"  # where a filling container sees the directory that the host offers
 COMMAND = ("python3", "-I", "-m", "swop.filling")
 
@@ -49,13 +49,16 @@ def fill(engine: Any, uid: str, image: str, request: ContentRequest, work: Work)
     name = f"swarm-fill-{hashlib.sha256(request.outcome.encode()).hexdigest()[:12]}"
     told = False
     while True:
-        if _find(engine, name) is None:
+        if (holder := find(engine, name)) is None:
             there = [v for v in request.volumes if _is_there(engine, v, request.digest)]
             missing = [v for v in request.volumes if v not in there]
             if not missing:
                 return finished((), there, "")
-            if (filler := _create(engine, name, uid, image, request, missing)) is not None:
+            filler = _create(engine, name, uid, image, request, missing, work.ends_at)
+            if filler is not None:
                 break
+        elif is_stale(holder):
+            drop_interrupted(engine, holder)
         elif not told:
             work.progress(f"waiting for another operator that makes {request.outcome} here")
             told = True
@@ -81,7 +84,13 @@ def _is_there(engine: Any, name: str, digest: str) -> bool:
 
 
 def _create(
-    engine: Any, name: str, uid: str, image: str, request: ContentRequest, volumes: Sequence[str]
+    engine: Any,
+    name: str,
+    uid: str,
+    image: str,
+    request: ContentRequest,
+    volumes: Sequence[str],
+    ends_at: int,
 ) -> Container | None:
     """The filling container and, with it, its volumes. None when another was faster."""
     attempt = uuid.uuid4().hex
@@ -106,6 +115,7 @@ def _create(
                 LABEL_ROLE: FILLER,
                 LABEL_FILL: attempt,
                 LABEL_VOLUMES: ",".join(volumes),
+                LABEL_UNTIL: str(ends_at),
             },
             user=request.user or NOBODY,
             working_dir="/",
@@ -205,10 +215,3 @@ def require_whole(engine: Any, volume: str) -> None:
     filters = {"label": f"{LABEL_ROLE}={FILLER}", "volume": volume}
     if engine.containers.list(all=True, filters=filters):
         raise LocalError("SW7027", f"the volume {volume} is being filled")
-
-
-def _find(engine: Any, name: str) -> Container | None:
-    try:
-        return engine.containers.get(name)  # type: ignore[no-any-return]
-    except NotFound:
-        return None

@@ -10,11 +10,7 @@ cannot gain privileges either, unless its profile asks for devices in a way that
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
-import tarfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -29,7 +25,7 @@ from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
-from swop import docker_content
+from swop import docker_build, docker_content
 from swop.content import ContentRequest
 from swop.kept_logs import KeptLogs
 from swop.plan import (
@@ -42,6 +38,7 @@ from swop.plan import (
     Program,
 )
 from swop.profile import MountType
+from swop.pulling import PullRequest
 from swop.runtime import (
     STOP_GRACE,
     BuildRequest,
@@ -58,11 +55,7 @@ log = logging.getLogger("swop")
 END = 32 * 1024  # bytes of an output that are remembered, to see what of its last line was given
 MOST_LINES = 200_000  # of a log that are looked at when it is kept
 CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run-swop
-BUILD_SECONDS = 3600
-DOCKERFILE = "swarm-task.Dockerfile"
 LABEL_LINK = "swarm.link"
-HELPER = "HELPER"
-CONTEXT = "/context"  # where a helper sees the context volume
 
 
 def own_image(environment_image: str, info_file: Path, default: str) -> str:
@@ -110,91 +103,16 @@ class DockerRuntime:
         return True
 
     def build(self, request: BuildRequest, work: Work) -> str:
-        progress = work.progress
-        progress("Docker Build Args and context Created")
-        what = f"image {request.outcome}"
-        with _translated("SW7010", what), self._helper(request, progress) as helper:
-            context = _context(request, helper)
-            progress("Task Startup : created build prerequisites")
-            # Long steps say nothing for minutes, so the build has a connection with its own limit.
-            engine = docker.from_env(timeout=BUILD_SECONDS)
-            try:
-                progress("Build thread has started")
-                self._run_build(engine, request, context)
-            finally:
-                engine.close()
-        return f"Build Task Completed : {what}"
+        with _translated("SW7010", f"image {request.outcome}"):
+            return docker_build.build(self._engine, self.uid, self.image, request, work)
+
+    def pull(self, request: PullRequest, work: Work) -> str:
+        with _translated("SW7029", f"image {request.reference}"):
+            return docker_build.pull(self._engine, self.image, request, work)
 
     def fill(self, request: ContentRequest, work: Work) -> str:
         with _translated("SW7028", f"content {request.outcome}"):
             return docker_content.fill(self._engine, self.uid, self.image, request, work)
-
-    def _run_build(self, engine: Any, request: BuildRequest, context: bytes) -> None:
-        lines: list[str] = []
-        for item in engine.api.build(
-            fileobj=io.BytesIO(context),
-            custom_context=True,
-            dockerfile=DOCKERFILE,
-            tag=request.outcome,
-            buildargs=dict(request.proxies),
-            rm=True,
-            forcerm=True,  # else the container of a failed step stays
-            decode=True,
-        ):
-            if "error" in item:
-                tail = bounded_tail("".join(lines), 1200)
-                cause = f"{str(item['error'])[:600]}; last lines of the build: {tail}"
-                raise LocalError("SW7010", f"image {request.outcome}: {cause}")
-            lines.append(str(item.get("stream", "")))
-            del lines[:-100]
-
-    @contextmanager
-    def _helper(
-        self, request: BuildRequest, progress: Callable[[str], None]
-    ) -> Iterator[Container]:
-        """A container that is created and never started, named after the image to be built.
-
-        Through it the context volume is read. Its name is the lock: operators that share an engine
-        build an image one after the other, and the second finds all layers made by the first.
-        """
-        helper = self._take_helper(request, progress)
-        try:
-            yield helper
-        finally:
-            helper.remove(force=True)
-
-    def _take_helper(self, request: BuildRequest, progress: Callable[[str], None]) -> Container:
-        mounts = []
-        if request.context_volume:
-            self._require_volume(request.context_volume)
-            source = request.context_volume
-            mounts = [EngineMount(CONTEXT, source, type="volume", read_only=True)]
-        name = f"swarm-build-{hashlib.sha256(request.outcome.encode()).hexdigest()[:12]}"
-        deadline = time.monotonic() + BUILD_SECONDS
-        told = False
-        while True:
-            try:
-                labels = {LABEL_NODE: self.uid, LABEL_ROLE: HELPER}
-                return self._engine.containers.create(
-                    self.image, ["true"], name=name, mounts=mounts, labels=labels
-                )
-            except APIError as error:
-                if error.status_code != 409:
-                    raise
-            if not told:
-                progress(f"waiting for another operator that builds {request.outcome} here")
-                told = True
-            if time.monotonic() > deadline and (holder := self._find(name)) is not None:
-                holder.remove(force=True)  # whoever made it is gone: no build takes that long
-            time.sleep(1.0)
-
-    def _require_volume(self, name: str) -> None:
-        try:
-            self._engine.volumes.get(name)
-        except NotFound as error:
-            cause = f"the volume {name} of BuildContext does not exist on this host"
-            raise LocalError("SW7007", cause) from error
-        docker_content.require_whole(self._engine, name)
 
     # ------------------------------------------------------------------ programs
 
@@ -428,22 +346,6 @@ class _Nothing:
 
     def close(self) -> None:
         pass
-
-
-def _context(request: BuildRequest, helper: Container) -> bytes:
-    """The build context: the files of the context volume and the Dockerfile of the steps."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as context:
-        if request.context_volume:
-            chunks, _ = helper.get_archive(f"{CONTEXT}/.")
-            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as content:
-                for found in content:
-                    context.addfile(found, content.extractfile(found) if found.isreg() else None)
-        dockerfile = "\n".join(request.steps).encode() + b"\n"
-        member = tarfile.TarInfo(DOCKERFILE)
-        member.size = len(dockerfile)
-        context.addfile(member, io.BytesIO(dockerfile))
-    return stream.getvalue()
 
 
 def _mount(mount: Mount) -> EngineMount:

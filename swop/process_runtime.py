@@ -38,6 +38,7 @@ from swop.plan import LINK_DIRECTORY, Mount, Program
 from swop.private_root import build_root, remove_links
 from swop.process_content import clean, fill
 from swop.profile import MountType
+from swop.pulling import PullRequest
 from swop.runtime import (
     KILLED,
     STOP_GRACE,
@@ -86,13 +87,19 @@ class ProcessRuntime:
         return self._environment_file(name).exists()
 
     def build(self, request: BuildRequest, work: Work) -> str:
-        work.progress("No image is built under PROCESS : checking the local environment")
+        return self._check_environment(request.outcome, "built", work)
+
+    def pull(self, request: PullRequest, work: Work) -> str:
+        return self._check_environment(request.outcome, "pulled", work)
+
+    def _check_environment(self, outcome: str, what: str, work: Work) -> str:
+        """There are no images here: an outcome stands for the Python beside the operator."""
+        work.progress(f"No image is {what} under PROCESS : checking the local environment")
         record = examine(sys.executable)
-        path = self._environment_file(request.outcome)
-        _write_json(path, {"outcome": request.outcome, **record.as_dict()})
+        _write_json(self._environment_file(outcome), {"outcome": outcome, **record.as_dict()})
         return (
-            f"No image was built under PROCESS : the local environment ({record.summary}) was"
-            f" checked and recorded as {request.outcome}"
+            f"No image was {what} under PROCESS : the local environment ({record.summary}) was"
+            f" checked and recorded as {outcome}"
         )
 
     def fill(self, request: ContentRequest, work: Work) -> str:

@@ -12,6 +12,7 @@ from swop.reach import Reach, read_reach
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 TASK_SECONDS = 3600
 CONTENT_BYTES = 50 << 30
+USER_DIRECTORY = "/platform/swarm/usr"
 WORDS = {"yes": True, "true": True, "1": True, "on": True}
 WORDS |= {"no": False, "false": False, "0": False, "off": False}
 
@@ -24,6 +25,7 @@ class Rules:
     reach: Reach = field(default_factory=Reach)
     files: str = ""  # directory below which content tasks may read files; "" = none
     content_bytes: int = CONTENT_BYTES
+    logins: str = USER_DIRECTORY  # directory of the docker config.json files that tasks may name
 
 
 def read_rules(environment: Mapping[str, str]) -> Rules:
@@ -38,6 +40,9 @@ def read_rules(environment: Mapping[str, str]) -> Rules:
         reach=read_reach(public, environment.get(name, ""), name),
         files=files,
         content_bytes=_number(environment, "SWOP_CONTENT_MAX_BYTES", CONTENT_BYTES),
+        logins=environment.get("SWOP_REGISTRY_LOGINS")
+        or environment.get("USR_DIR")
+        or USER_DIRECTORY,
     )
 
 

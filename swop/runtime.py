@@ -20,6 +20,7 @@ from typing import Protocol
 
 from swop.content import ContentRequest
 from swop.plan import Program
+from swop.pulling import PullRequest
 from swop.work import Work
 
 LOG_LIMIT = 2000  # characters of a log tail; the ledger's limit for a peer's status text
@@ -84,6 +85,12 @@ class Runtime(Protocol):
         """Make what the outcome names; returns a sentence on the result.
 
         LocalError SW7010, SW7014, SW7020.
+        """
+
+    def pull(self, request: PullRequest, work: Work) -> str:
+        """Get an image, and make it what the outcome names; returns a sentence on the result.
+
+        LocalError SW7014, SW7020, SW7029, SW7030, SW7031.
         """
 
     def fill(self, request: ContentRequest, work: Work) -> str:

@@ -6,26 +6,34 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from swarm.api.taskdef import MakeSwarmUserContent, MakeUserContainer, RunSwarm, parse_body
+from swarm.api.taskdef import (
+    MakeSwarmUserContent,
+    MakeUserContainer,
+    PullImage,
+    RegistryLogin,
+    RunSwarm,
+    parse_body,
+)
 from swarm.errors import LocalError
 from swop.content import ContentRequest
 from swop.filling import Step
 from swop.plan import Host, Mount, RunTask, build_proxies
 from swop.profile import MountType, Profile
+from swop.pulling import Login, PullRequest
 from swop.runtime import BuildRequest
 
 
 def understand(
     task: Mapping[str, Any], prereq: Mapping[str, Any] | None, profile: Profile, host: Host
-) -> RunTask | BuildRequest | ContentRequest:
+) -> RunTask | BuildRequest | PullRequest | ContentRequest:
     """What a task's record asks for; `prereq` is the record of the task that it names.
 
     Raises LocalError SW7012 (not available yet), SW7013 (unusable), RemoteError SW8010 (the body).
     """
     kind, name = task["type"], task["name"]
-    if kind == "PULL_IMAGE":
-        raise LocalError("SW7012", f"task {name}: {kind} is not available yet")
     body = parse_body(kind, task["body"], name)
+    if isinstance(body, PullImage):
+        return _pull(name, str(task["outcome"]), body, host)
     if isinstance(body, MakeSwarmUserContent):
         return _content(name, str(task["outcome"]), body, profile, host)
     if isinstance(body, RunSwarm):
@@ -40,6 +48,18 @@ def understand(
         steps=tuple(body.BuildSteps),
         context_volume=body.BuildContext,
         proxies=build_proxies(profile),
+    )
+
+
+def _pull(name: str, outcome: str, body: PullImage, host: Host) -> PullRequest:
+    given = body.Auth
+    return PullRequest(
+        task=name,
+        outcome=outcome,
+        repository=body.repository,
+        tag=body.Tag,
+        login=Login(given.Username, given.Password) if isinstance(given, RegistryLogin) else given,
+        logins=host.rules.logins,
     )
 
 

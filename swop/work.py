@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from swarm.errors import LocalError
 
 log = logging.getLogger("swop")
 
+DAY = 24 * 3600
 Act = Callable[[], None]
 
 
@@ -58,6 +60,11 @@ class Work:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def ends_at(self) -> int:
+        """When it is over for sure, in seconds since 1970: for locks that others see."""
+        return int(time.time() + (DAY if self._seconds is None else self._seconds) + 60)
 
     def give_up(self, reason: str) -> None:
         """End it; the first reason counts. Never blocks: what there is to do gets a thread."""

@@ -60,7 +60,16 @@ _CONTROL = re.compile(
 _WORD = r"^\S+$"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=~-]*$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+# As engines take them: a tag or a digest; a path of lower-case names; a registry with its port.
+_TAG = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|sha256:[0-9a-f]{64})$"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REPOSITORY = rf"^{_PART}(?:/{_PART})*$"
+_HOST = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?"
+_REGISTRY = rf"^(?:{_HOST}|{_PART})(?:/{_PART})*/?$"
 _PATTERNS = {
+    _TAG: "should be a tag such as 2.16.1, or sha256: and 64 hex digits",
+    _REPOSITORY: "should be the name of an image: lower-case letters, digits, . _ - and /",
+    _REGISTRY: "should be a registry and an organisation, such as registry.example:5000/team",
     _WORD: "should hold no blanks",
     _NAME: "should consist of letters, digits and _.:@+=~- only",
     _VARIABLE: "should be the name of an environment variable",
@@ -131,10 +140,15 @@ class RegistryLogin(_Model):
 class PullImage(_Model):
     """Get an image from a registry."""
 
-    Tag: Text160
-    RepoName: Text160
-    OrgAndReg: Text160
+    Tag: Annotated[str, StringConstraints(max_length=160, pattern=_TAG)]
+    RepoName: Annotated[str, StringConstraints(max_length=160, pattern=_REPOSITORY)]
+    OrgAndReg: Annotated[str, StringConstraints(max_length=160, pattern=_REGISTRY)]
     Auth: Text160 | RegistryLogin | None
+
+    @property
+    def repository(self) -> str:
+        """Registry, organisation and name, as an engine wants them."""
+        return f"{self.OrgAndReg.rstrip('/')}/{self.RepoName}"
 
 
 def _option(option: dict[str, str] | str) -> tuple[str, str]:

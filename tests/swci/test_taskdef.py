@@ -132,6 +132,22 @@ def run_with(old: str, new: str) -> str:
             "f.yaml:9: Body.OpsList[0].Operation: input should be 'DOWNLOAD' or 'EXTRACT'",
         ),
         (
+            HEAD.format("PULL_IMAGE") + PULL.replace("2.16.1", "a b"),
+            "f.yaml:7: Body.Tag: should be a tag such as 2.16.1, or sha256:",
+        ),
+        (
+            HEAD.format("PULL_IMAGE") + PULL.replace("RepoName: tensorflow", "RepoName: Tensor"),
+            "f.yaml:8: Body.RepoName: should be the name of an image: lower-case letters",
+        ),
+        (
+            HEAD.format("PULL_IMAGE") + PULL.replace("OrgAndReg: ", "OrgAndReg: https://"),
+            "f.yaml:9: Body.OrgAndReg: should be a registry and an organisation",
+        ),
+        (
+            HEAD.format("PULL_IMAGE") + PULL.replace("Password: secret", "Pass: secret"),
+            "f.yaml:10: Body.Auth.Password: is missing",
+        ),
+        (
             HEAD.format("MAKE_SWARM_USER_CONTENT").replace("out", "my/volume") + CONTENT,
             "f.yaml:5: Outcome: should name a volume: 2 to 150 letters, digits",
         ),

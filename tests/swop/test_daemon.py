@@ -258,13 +258,15 @@ def test_a_missing_environment_fails_the_task_with_its_name(
     assert "SW7009: build-outcome" in network.runner()["text"]
 
 
-def test_a_task_type_that_is_not_there_yet(network: FakeNetwork, operators: Any) -> None:
-    operators()
+def test_a_pull_without_an_engine_says_so(network: FakeNetwork, operators: Any) -> None:
+    operator = operators()
     lines = ["Tag: latest", "RepoName: x", "OrgAndReg: y/", "Auth: null"]
     network.task("pull", "PULL_IMAGE", lines)
     network.assign("pull")
-    network.until(lambda: network.runner()["state"] == "ERROR")
-    assert "SW7012: task pull: PULL_IMAGE is not available yet" in network.runner()["text"]
+    network.until(lambda: network.runner()["state"] == "COMPLETE")
+    text = network.runner()["swops"][operator.uid]["text"]
+    assert text.startswith("No image was pulled under PROCESS : the local environment")
+    assert operator.runtime.has_image("pull-outcome")
 
 
 def test_content_for_each_node_and_the_end_at_a_reset(network: FakeNetwork, operators: Any) -> None:

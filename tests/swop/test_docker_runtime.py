@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 import threading
@@ -17,15 +18,16 @@ from docker.types import Mount as EngineMount
 from swarm.errors import LocalError
 from swop.content import ContentRequest
 from swop.docker_runtime import DockerRuntime, gpu_request, own_image
+from swop.engine import LABEL_UNTIL
 from swop.filling import Step
 from swop.plan import LABEL_NODE, Mount
 from swop.profile import ContainerOptions, MountType
 from swop.rules import Rules
-from swop.runtime import BuildRequest
+from swop.runtime import LOG_LIMIT, BuildRequest
 from swop.work import Work
 from tests.engine import images
 from tests.processes import free_port
-from tests.swop.programs import IMAGE, ended, python
+from tests.swop.programs import IMAGE, ended, eventually, python
 
 FROM = f"FROM {images.BASE}"
 
@@ -280,3 +282,76 @@ def test_a_volume_that_no_task_made_stays_as_it_is(
         runtime.fill(request, Work())
     assert client.volumes.get(name).attrs["CreatedAt"] == volume.attrs["CreatedAt"]
     volume.remove()
+
+
+@needs_engine
+def test_a_build_is_heard_line_by_line(runtime: DockerRuntime, outcome: str) -> None:
+    """In the log as it goes, bounded and without passwords; its end in the status."""
+    lines: list[str] = []
+    proxies = {"http_proxy": "http://me:s3cret@proxy.example:3128"}
+    steps = (FROM, "RUN echo first; echo $http_proxy; seq 1 400 | sed 's/$/ xxxxxxxxxx/'")
+    said = runtime.build(BuildRequest(outcome, steps, None, proxies), Work(say=lines.append))
+    assert any(line.startswith("Step 2/2 : RUN echo first") for line in lines)
+    assert lines.index("1 xxxxxxxxxx") > lines.index("first")
+    assert "400 xxxxxxxxxx" in lines
+    assert lines[-1].startswith("Successfully tagged")
+    assert said.startswith(f"Build Task Completed : image {outcome}; last lines of the build:\n")
+    assert said.endswith(lines[-1]) and len(said) < LOG_LIMIT
+    assert "s3cret" not in "".join(lines) + said
+    assert "http://***@proxy.example:3128" in lines
+
+
+@needs_engine
+@pytest.mark.parametrize("how", ["reset", "time"])
+def test_a_build_that_hangs_is_given_up_and_leaves_nothing(
+    runtime: DockerRuntime, client: docker.DockerClient, outcome: str, how: str
+) -> None:
+    marker = uuid.uuid4().hex
+    steps = (FROM, f"RUN echo {marker} begins; sleep 300")
+    began, said = threading.Event(), []
+
+    def hear(line: str) -> None:
+        if line == f"{marker} begins":
+            began.set()
+            if how == "time":
+                work.give_up("not done within 1 s (SWOP_TASK_MAX_SECONDS)")
+
+    work = Work(say=hear)
+
+    def run() -> None:
+        try:
+            runtime.build(BuildRequest(outcome, steps, None, {}), work)
+        except LocalError as fault:
+            said.append(str(fault))
+
+    threading.Thread(target=run, daemon=True).start()
+    assert began.wait(60)
+    work.give_up("the taskrunner was reset")
+    assert eventually(lambda: said)[0].startswith("SW7020: ")
+    eventually(lambda: not [c for c in client.containers.list(all=True) if marker in str(c.attrs)])
+    assert runtime.adopt() == [] and not runtime.has_image(outcome)
+    # The lock is free: the next one does not wait.
+    told: list[str] = []
+    runtime.build(BuildRequest(outcome, (FROM, "LABEL a=b"), None, {}), Work(told.append))
+    assert not [text for text in told if "waiting" in text]
+
+
+@needs_engine
+def test_a_lock_whose_operator_has_gone_is_taken_over(
+    runtime: DockerRuntime, client: docker.DockerClient, outcome: str
+) -> None:
+    name = f"swarm-build-{hashlib.sha256(outcome.encode()).hexdigest()[:12]}"
+    labels = {LABEL_NODE: "f" * 32, LABEL_UNTIL: "1000"}
+    client.containers.create(images.BASE, ["true"], name=name, labels=labels)
+    runtime.build(BuildRequest(outcome, (FROM, "LABEL a=b"), None, {}), Work())
+    assert runtime.has_image(outcome)
+
+
+@needs_engine
+def test_a_build_does_not_replace_the_image_of_the_nodes(
+    runtime: DockerRuntime, client: docker.DockerClient
+) -> None:
+    before = client.images.get(images.BASE).id
+    with pytest.raises(LocalError, match=f"SW7031: {images.BASE} is the image of this host's"):
+        runtime.build(BuildRequest(images.BASE, (FROM, "LABEL a=b"), None, {}), Work())
+    assert client.images.get(images.BASE).id == before

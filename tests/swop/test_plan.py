@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from swarm.errors import LocalError, RemoteError
+from swop.content import ContentRequest
+from swop.filling import Step
 from swop.plan import (
     Host,
     Mount,
@@ -18,6 +20,8 @@ from swop.plan import (
     sn_address,
 )
 from swop.profile import MountType, Profile, parse_profile
+from swop.pulling import Login, PullRequest
+from swop.rules import Rules
 from swop.runtime import BuildRequest
 from swop.tasks import understand
 from tests.swop.test_profile import PROFILE
@@ -182,9 +186,37 @@ def test_a_build_task_is_understood() -> None:
     assert found == BuildRequest("image", ("FROM x", "RUN y"), "vol", {"http_proxy": ""})
 
 
+def test_a_pull_is_understood() -> None:
+    rules = Rules(logins="/logins")
+    host = replace(HOST, rules=rules)
+    for organisation in ("reg.example:5000/team/", "reg.example:5000/team"):
+        head = ("Tag: '2.1'", "RepoName: tool", f"OrgAndReg: {organisation}")
+        found = understand(task_record("PULL_IMAGE", *head, "Auth: null"), None, profile(), host)
+        repository = "reg.example:5000/team/tool"
+        assert found == PullRequest("t", "image", repository, "2.1", None, "/logins")
+        assert found.reference == f"{repository}:2.1" and found.registry == "reg.example:5000"
+    by_file = understand(task_record("PULL_IMAGE", *head, "Auth: c.json"), None, profile(), host)
+    assert isinstance(by_file, PullRequest) and by_file.login == "c.json"
+    login = "Auth: {Username: me, Password: secret}"
+    by_name = understand(task_record("PULL_IMAGE", *head, login), None, profile(), host)
+    assert isinstance(by_name, PullRequest) and by_name.login == Login("me", "secret")
+
+
+def test_content_is_understood() -> None:
+    steps = "OpsList: [{Operation: EXTRACT, Target: 'https://h/x.zip', Options: [Out: a]}]"
+    rules = Rules(files="/srv")
+    host = replace(HOST, rules=rules)
+    for kind, volumes in (("BUILDCONTENT", ("image",)), ("SWARMCONTENT", ("image-0",))):
+        record = task_record("MAKE_SWARM_USER_CONTENT", f"ContentType: {kind}", steps)
+        found = understand(record, None, profile(), host)
+        assert isinstance(found, ContentRequest)
+        assert found.volumes == volumes
+        assert found.steps == (Step("EXTRACT", "https://h/x.zip", "a"),)
+        assert found.rules == rules and found.user == "1000:1000"
+        assert found.proxies == {"http_proxy": ""}
+
+
 def test_what_cannot_be_done_is_said() -> None:
-    with pytest.raises(LocalError, match="SW7012: task t: PULL_IMAGE is not available yet"):
-        understand(task_record("PULL_IMAGE"), None, profile(), HOST)
     lines = ("BuildContext: vol", "BuildType: REMOTE", "BuildSteps: ['FROM x']")
     with pytest.raises(LocalError, match="REMOTE is not available yet"):
         understand(task_record("MAKE_USER_CONTAINER", *lines), None, profile(), HOST)

@@ -1,0 +1,89 @@
+"""What the engine's long tasks share: a connection that can be cut, locks, and a guard."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from types import TracebackType
+from typing import Any
+
+import docker
+from docker.errors import ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.utils import kwargs_from_env
+
+from swarm.errors import LocalError
+
+SILENCE_SECONDS = 24 * 3600  # on such a connection; the work's own limit of time comes first
+LABEL_UNTIL = "swarm.until"  # of a lock: seconds since 1970 at which its work is over for sure
+
+
+class EngineLine:
+    """A client of the engine for one long answer, which another thread can cut.
+
+    The engine takes a cut connection for the end of the matter: it stops a build and its container,
+    and a pull. The library has no way to do that, so the connections are noted as they are made.
+    """
+
+    def __init__(self) -> None:
+        self.api = docker.APIClient(timeout=SILENCE_SECONDS, **kwargs_from_env())
+        self._made: list[Any] = []
+        adapter: Any = self.api.get_adapter(self.api.base_url)
+        choose = adapter.get_connection_with_tls_context
+
+        def noted(*args: Any, **options: Any) -> Any:
+            pool = choose(*args, **options)
+            make = pool._new_conn
+            pool._new_conn = lambda: self._note(make())
+            return pool
+
+        adapter.get_connection_with_tls_context = noted
+
+    def _note(self, connection: Any) -> Any:
+        self._made.append(connection)
+        return connection
+
+    def __enter__(self) -> EngineLine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.api.close()
+
+    def cut(self) -> None:
+        """Whoever reads from it gets an error or the end."""
+        for connection in self._made:
+            with contextlib.suppress(OSError, AttributeError):  # not open yet, or no more
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def find(engine: Any, name: str) -> Container | None:
+    """A container by name or id."""
+    try:
+        return engine.containers.get(name)  # type: ignore[no-any-return]
+    except NotFound:
+        return None
+
+
+def is_stale(lock: Container) -> bool:
+    """Is the work over that it stands for? Then its operator has gone without a word."""
+    until = lock.labels.get(LABEL_UNTIL, "")
+    return until.isdigit() and int(until) < time.time()
+
+
+def refuse_own_image(engine: Any, own: str, name: str) -> None:
+    """LocalError SW7031 for a task that would put another image in the place of the nodes' own.
+
+    The next node of this host would run it, with the host's certificates.
+    """
+    try:
+        is_own = engine.images.get(name).id == engine.images.get(own).id
+    except ImageNotFound:
+        return
+    if is_own:
+        raise LocalError("SW7031", f"{name} is the image of this host's nodes")
