@@ -26,6 +26,8 @@ RUN_HERE = {
     "docs/how-to/certificates.md",
     "docs/how-to/your-own-model.md",
     "docs/how-to/members.md",
+    "docs/how-to/one-file.md",  # these two by tests/docs/test_host_pages.py
+    "docs/how-to/before-you-train.md",
     "docs/how-to/logs.md",  # by tests/docs/test_logs_page.py
     "docs/how-to/reverse-proxy.md",  # by tests/e2e/test_reverse_proxy.py
     "docs/how-to/commands-from-programs.md",  # by tests/swci/test_web_page.py
