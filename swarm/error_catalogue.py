@@ -731,4 +731,12 @@ CATALOGUE: dict[str, Entry] = {
     "SW7031": Entry(
         "a task would replace the image of this host's nodes", "choose another Outcome"
     ),
+    "SW7041": Entry(
+        "this engine cannot give a user program a GPU",
+        "use a Docker engine on the host with the GPU, or take gpus out of usrcontaineropts",
+    ),
+    "SW7042": Entry(
+        "the container engine does not answer",
+        "start it again; the operator goes on by itself",
+    ),
 }

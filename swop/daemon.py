@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from swarm.api.models import VerdictError
@@ -25,7 +26,7 @@ from swop.mask import Mask
 from swop.plan import Host, Pair, Program, RunTask, plan_pairs
 from swop.profile import Profile
 from swop.pulling import PullRequest
-from swop.runtime import LOG_LIMIT, Runtime, bounded_tail
+from swop.runtime import AWAY, LOG_LIMIT, RunState, RunStatus, Runtime, bounded_tail
 from swop.status_text import status_text
 from swop.tasks import understand
 from swop.work import Work
@@ -41,6 +42,8 @@ CONNECT_SECONDS = 5.0
 STOP_PAIRS_SECONDS = 4.0  # from SIGTERM to SIGKILL for pairs when the operator itself must go
 LEAVE_SECONDS = 4.0
 LAST_JOB_SECONDS = 1.0
+ENGINE_SECONDS = 60.0  # of an engine that does not answer, until a task fails for it
+GONE = "the engine was gone meanwhile"
 BARRED = "SW4015"
 
 
@@ -237,7 +240,8 @@ class Daemon:
         elif isinstance(effect, core.StopPair):
             self._jobs.put(lambda: self._stop_pair(effect.index))
         else:
-            self._jobs.put(lambda: self._clear(effect.spare, anew=effect.anew))
+            clear = effect
+            self._jobs.put(lambda: self._insist(lambda: self._clear(clear.spare, anew=clear.anew)))
 
     def _post(self, op: str, operation: str, args: dict[str, Any]) -> None:
         common = {"runner": self._profile.taskrunner, "uid": self._host.uid}
@@ -322,7 +326,7 @@ class Daemon:
             self._at_hand[1].give_up("the taskrunner was reset")
 
     def _plan(self, operation: str, task: RunTask) -> None:
-        if not self._runtime.has_image(task.image):
+        if not self._insist(lambda: self._runtime.has_image(task.image), ENGINE_SECONDS):
             cause = f"{task.image}, which {task.name} runs in, is not on this host"
             raise LocalError("SW7009", cause)
         pairs = plan_pairs(self._profile, task, operation, self._host)
@@ -344,7 +348,8 @@ class Daemon:
         pair, error = self._pairs[effect.index], ""
         try:
             for program in (pair.sl, pair.ml):
-                self._runtime.start(program)
+                # Idempotent: what the engine did before it went away is not done twice.
+                self._insist(lambda: self._runtime.start(program), ENGINE_SECONDS)  # noqa: B023
                 self._stream(program)
         except LocalError as fault:
             error = str(fault)
@@ -357,7 +362,7 @@ class Daemon:
     def _stop_pair(self, index: int) -> None:
         pair = self._pairs.get(index)
         if pair is not None:
-            self._runtime.stop([pair.ml.name, pair.sl.name])
+            self._insist(lambda: self._runtime.stop([pair.ml.name, pair.sl.name]))
 
     def _clear(self, spare: str, grace: float | None = None, *, anew: bool = False) -> None:
         """Stop, and unless they shall be kept remove, all programs but those of one operation."""
@@ -373,6 +378,25 @@ class Daemon:
             return
         self._runtime.remove(names)
         log.info("Stopped and removed: %s", ", ".join(names))
+
+    def _insist(self, act: Callable[[], T], seconds: float | None = None) -> T:
+        """Do it, again and again while the engine does not answer; `seconds`: for how long at most.
+
+        Without a limit for what must not be left undone: nobody else would end what still runs.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        told = False
+        while True:
+            try:
+                return act()
+            except LocalError as fault:
+                if fault.code != AWAY or (end is not None and time.monotonic() > end):
+                    raise
+                if not told:
+                    log.warning("%s", fault)
+                told = True
+                if self._stopping.wait(PAUSE_SECONDS):
+                    raise
 
     def _patiently(self, read: Callable[[], T]) -> T:
         """Read from the network, again and again while it does not answer."""
@@ -417,15 +441,31 @@ class Daemon:
 
     def _poll(self) -> None:
         complaint = ""
+        away = ""  # of which operation the pairs cannot be seen, as the engine is away
         while not self._stopping.wait(POLL_SECONDS):
             operation, pairs = self._watched
             try:
                 for pair in pairs:
                     # The ML first: when both have ended at the second look, both are seen.
                     ml, sl = self._runtime.status(pair.ml), self._runtime.status(pair.sl)
+                    if away == operation:
+                        ml, sl = _ended_meanwhile(ml), _ended_meanwhile(sl)
                     self._events.put(core.PairObserved(operation, pair.index, sl, ml))
-                complaint = ""
+                if away:
+                    self._progress(away, "The engine answers again")
+                complaint = away = ""
             except LocalError as fault:
                 if str(fault) != complaint:
                     log.warning("%s", fault)
                 complaint = str(fault)
+                if fault.code == AWAY and away != operation:
+                    away = operation
+                    text = f"SL and ML cannot be seen, as the engine does not answer: {fault.cause}"
+                    self._progress(operation, text)
+
+
+def _ended_meanwhile(status: RunStatus) -> RunStatus:
+    """What is seen at the first look after the engine was away."""
+    if status.state is not RunState.EXITED:
+        return status
+    return replace(status, note="; ".join([*filter(None, [status.note]), GONE]))

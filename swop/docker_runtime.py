@@ -10,6 +10,7 @@ cannot gain privileges either, unless its profile asks for devices in a way that
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ from swop.plan import (
 from swop.profile import MountType
 from swop.pulling import PullRequest
 from swop.runtime import (
+    AWAY,
     STOP_GRACE,
     BuildRequest,
     Found,
@@ -94,6 +96,12 @@ class DockerRuntime:
                 raise LocalError("SW7009", f"image {self.image} of the learners is missing")
         return f"Docker {version}, learners from {self.image}"
 
+    @functools.cached_property
+    def _is_podman(self) -> bool:
+        """Is this Podman's service, behind the socket of a Docker engine?"""
+        components = self._engine.version().get("Components") or []
+        return any("podman" in str(item.get("Name", "")).lower() for item in components)
+
     def has_image(self, name: str) -> bool:
         with _translated("SW7006", f"image {name}"):
             try:
@@ -141,6 +149,10 @@ class DockerRuntime:
         for mount in program.mounts:
             if mount.kind is MountType.VOLUME:
                 docker_content.require_whole(self._engine, mount.source)
+        if program.options is not None and program.options.gpus and self._is_podman:
+            # It would take the request, say nothing, and start the program without.
+            cause = f"{program.name}: gpus: {program.options.gpus!r}: Podman's service gives none"
+            raise LocalError("SW7041", cause)
         labels = {**program.labels, LABEL_LINK: program.link}
         # Made beforehand so that it carries our labels; the SL's image gives it its open mode.
         self._engine.volumes.create(program.link, labels={LABEL_NODE: self.uid})
@@ -411,6 +423,8 @@ def _translated(code: str, what: str) -> Iterator[None]:
     """Turn what the engine's library raises into a LocalError, with its text bounded."""
     try:
         yield
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise LocalError(AWAY, f"{what}: the engine does not answer: {_text(error)}") from error
     except (DockerException, requests.RequestException) as error:
         raise LocalError(code, f"{what}: {_text(error)}") from error
 

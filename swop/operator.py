@@ -105,7 +105,7 @@ class PairObserved:
 
 @dataclass(frozen=True)
 class Progress:
-    """A task without pairs goes on."""
+    """A task goes on, or waits: what is to be said of it."""
 
     operation: str
     text: str
@@ -254,6 +254,8 @@ class Operator:
         if isinstance(event, PairObserved):
             return self._pair_observed(event, now)
         if isinstance(event, Progress):
+            if self.phase is not Phase.RUN:  # it was over when this came
+                return []
             return [Say(event.text), self._about_me("RUNNING", event.text)]
         return self._task_ended(event)
 

@@ -8,7 +8,8 @@ Rules that every runtime keeps:
 - What was started outlives the operator. `adopt` finds it again by the operator's uid.
 - `stop` ends the whole process tree; `remove` leaves nothing, whatever state the program is in,
   but the end of its log, as far as logs are kept.
-- Problems are LocalErrors with SW7xxx codes; texts of engines are bounded.
+- Problems are LocalErrors with SW7xxx codes; texts of engines are bounded. AWAY is the code of an
+  engine that does not answer at present, whatever was asked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from swop.work import Work
 
 LOG_LIMIT = 2000  # characters of a log tail; the ledger's limit for a peer's status text
 STOP_GRACE = 8.0  # seconds from SIGTERM to SIGKILL
+AWAY = "SW7042"
 KILLED = 137  # exit code of a killed program, as engines report it: 128 + SIGKILL
 
 
