@@ -157,11 +157,12 @@ class Session:
 
     def fork(self) -> Session:
         """Another session, that begins where this one stands and uses its connections."""
-        fork = copy(self)
+        fork = copy(self)  # first of all which context is active: those below include it then
+        contexts = dict(self.contexts)  # at once, as a command may be making one
         fork.directory = copy(self.directory)
-        fork.contexts = {name: replace(c, env=dict(c.env)) for name, c in self.contexts.items()}
-        fork.active = fork.contexts[self.active.name] if self.active else None
-        fork._lent = tuple(context.client for context in self.contexts.values())
+        fork.contexts = {name: replace(c, env=dict(c.env)) for name, c in contexts.items()}
+        fork.active = fork.contexts[fork.active.name] if fork.active else None
+        fork._lent = tuple(context.client for context in contexts.values())
         return fork
 
     def close(self) -> None:

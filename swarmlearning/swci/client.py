@@ -86,6 +86,29 @@ class Swci:
         """Forget what is kept, to see what others have done since."""
         self._cache.clear()
 
+    # ------------------------------------------------------------ any command
+
+    def run(self, command: str, timeout: float = PATIENCE) -> list[str]:
+        """Give a command as it is written; its lines, within so many seconds."""
+        self.clearCache()  # whatever it changes
+        return self._run(command, timeout)
+
+    def ask(self, command: str, timeout: float = PATIENCE) -> Any:
+        """Give a command; its result as values, None when it failed (or has none)."""
+        self.clearCache()
+        self._errors = None
+        try:
+            document = self._connection.document(command, timeout)
+            if document.get("ok") is True:
+                return document.get("result")
+            error = document.get("error") or {}
+            causes = error.get("causes") or ["it failed without a reason"]
+            self._errors = "\n".join(f"ERROR : {error.get('code')}: {cause}" for cause in causes)
+        except (Failure, AttributeError, TypeError) as fault:
+            self._errors = f"ERROR : {fault}"
+        self.logger.error("%s", self._errors)
+        return None
+
     # ------------------------------------------------------------ session
 
     def ls(self, optStr: str = "") -> list[str]:

@@ -41,15 +41,28 @@ class Connection:
 
     def execute(self, command: str, timeout: float) -> Reply:
         """Send a command. Raises Failure."""
-        path = "/exec?cmd=" + quote(command, safe="")
-        status, data = self._post(path, b"", {}, timeout)
-        try:
-            lines = json.loads(data)["CONTENT"]
-        except (ValueError, TypeError, KeyError, RecursionError) as fault:
-            raise Failure(f"{self._address} answers with something else than lines") from fault
+        status, data = self._post("/exec?cmd=" + quote(command, safe=""), b"", {}, timeout)
+        lines = self._object(data).get("CONTENT")
         if not isinstance(lines, list):
             raise Failure(f"{self._address} answers with something else than lines")
         return Reply(status, [str(line).strip() for line in lines])
+
+    def document(self, command: str, timeout: float) -> dict[str, Any]:
+        """Send a command; its document (result, or error). Raises Failure."""
+        path = "/exec?output=json&cmd=" + quote(command, safe="")
+        status, data = self._post(path, b"", {}, timeout)
+        if status != 200:
+            raise Failure(_first_line(data).removeprefix("ERROR : ") or f"status {status}")
+        return self._object(data)
+
+    def _object(self, data: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as fault:
+            raise Failure(f"{self._address} answers with something else than JSON") from fault
+        if not isinstance(value, dict):
+            raise Failure(f"{self._address} answers with something else than an object")
+        return value
 
     def upload(self, path: Path, timeout: float) -> Reply:
         """Send a file. Raises Failure; OSError when it cannot be read."""

@@ -2,6 +2,7 @@
 
     POST /exec?cmd=<command>     {"CONTENT": [<line>, …]}; the first line begins with `ERROR ` when
                                  the command failed
+    POST /exec?output=json&cmd=… the command's document, see `swci.json_lines`
     POST /uploadTaskDef          multipart field `file`: kept in the session's directory
     GET  /is_up                  OK
 
@@ -16,6 +17,7 @@ their HTTP library escapes what must be; others escape as forms do. `command_of`
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import socket
 import ssl
@@ -29,13 +31,14 @@ from swarm.guests import Guest, Guests, shut
 from swarm.identity import Identity, Peer, Role, check_peer
 from swarm.identity.tls import Contexts, presented_chain
 from swci.language import MAX_LINE
+from swci.output import JsonOutput, LinesOutput, Output
 from swci.web.conversation import TEXT, Answer, Request, content, converse, left
 from swci.web.sessions import Abandoned, Busy, Sessions
 from swci.web.upload import file_of, store
 
 log = logging.getLogger("swci")
 
-PORT = 30306
+AS_JSON = "output=json&"
 CONNECTIONS = 128  # at a time
 STRANGERS = 32  # of them that have not shown a certificate yet
 HANDSHAKE = 10.0  # seconds
@@ -188,14 +191,23 @@ class Server:
                 return content(["ERROR : SW8043: this SWCI is being stopped"], 503)
 
     def _execute(self, request: Request, peer: Peer, secure: ssl.SSLSocket) -> Answer:
-        line = command_of(request.query)
+        query = request.query.removeprefix(AS_JSON)
+        line = command_of(query)
         # Not the whole line: bodies of tasks may hold passwords.
         log.info("%s: %s", peer.common_name, " ".join(line.split()[:2]).upper())
-        return content(
-            self._sessions.execute(
-                peer.fingerprint, line, lambda: self._closing.is_set() or left(secure)
+
+        def execute(out: Output) -> bool:
+            key = peer.fingerprint
+            return self._sessions.execute(
+                key, line, out, lambda: self._closing.is_set() or left(secure)
             )
-        )
+
+        if query != request.query:
+            document = JsonOutput()
+            ok = execute(document)
+            return Answer(200, json.dumps(document.document(None, line, ok=ok)).encode())
+        lines = LinesOutput()
+        return content(lines.lines if execute(lines) else _reasons_first(lines.lines))
 
     def _upload(self, request: Request, peer: Peer) -> Answer:
         name, data = file_of(request.kind, request.body)
@@ -204,6 +216,11 @@ class Server:
             where = session.directory.shown
         log.info("%s: sent the file %s", peer.common_name, name)
         return Answer(200, f"Task definition uploaded : {where}/{name}".encode(), TEXT)
+
+
+def _reasons_first(lines: list[str]) -> list[str]:
+    """Programs look at the first line to see whether a command failed."""
+    return sorted(lines, key=lambda line: not line.startswith("ERROR "))
 
 
 def command_of(query: str) -> str:

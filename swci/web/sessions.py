@@ -14,15 +14,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from swarm.errors import RemoteError
 from swci.command import CommandError
-from swci.output import LinesOutput
+from swci.output import Output
 from swci.ports import SLICE, Clock
-from swci.session import Outcome, Session
+from swci.result import Result
+from swci.session import Session
 
 log = logging.getLogger("swci")
 
@@ -51,6 +52,7 @@ class _Seat:
     turn: threading.Lock = field(default_factory=threading.Lock)
     queued: int = 0
     waits: int = 0
+    ended: bool = False
 
     @property
     def idle(self) -> bool:
@@ -65,28 +67,26 @@ class Sessions:
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
 
-    def execute(self, key: str, line: str, abandoned: Callable[[], bool]) -> list[str]:
-        """Carry out a command for a client; what it says, and the reason first if it failed.
+    def execute(self, key: str, line: str, out: Output, abandoned: Callable[[], bool]) -> bool:
+        """Carry out a command for a client; did it succeed?
 
         `abandoned` is asked now and then while the command waits. Raises Busy, Abandoned.
         """
         if self._only_waits(line):
-            with self._waiting(key) as session:
-                session.clock = _Watchful(session.clock, abandoned)
-                listener = _Listener(abandoned)
-                return _ordered(session.execute(line, listener), listener)
+            with self._waiting(key) as seat:
+                return _wait(seat, line, out, abandoned)
         with self.in_turn(key) as session:
-            out = LinesOutput()
             outcome = session.execute(line, out)
             if outcome.leave:
                 self._forget(key)
-            return _ordered(outcome, out)
+            return outcome.ok
 
     def close(self) -> None:
         """Close all connections; the base session is the caller's."""
         with self._lock:
             seats, self._seats = list(self._seats.values()), OrderedDict()
         for seat in seats:
+            seat.ended = True
             seat.session.close()
 
     def _only_waits(self, line: str) -> bool:
@@ -116,14 +116,14 @@ class Sessions:
                 seat.queued -= 1
 
     @contextmanager
-    def _waiting(self, key: str) -> Iterator[Session]:
+    def _waiting(self, key: str) -> Iterator[_Seat]:
         with self._lock:
             seat = self._seat(key)
             if seat.waits >= MAX_WAITS:
                 raise Busy(f"{MAX_WAITS} commands of this certificate wait already")
             seat.waits += 1
         try:
-            yield seat.session.fork()
+            yield seat
         finally:
             with self._lock:
                 seat.waits -= 1
@@ -147,31 +147,46 @@ class Sessions:
         with self._lock:
             seat = self._seats.pop(key, None)
         if seat is not None:
+            seat.ended = True
             seat.session.close()
 
 
-def _ordered(outcome: Outcome, out: LinesOutput) -> list[str]:
-    """Programs look at the first line to see whether a command failed."""
-    if outcome.ok:
-        return out.lines
-    reasons = [line for line in out.lines if line.startswith("ERROR ")]
-    return reasons + [line for line in out.lines if not line.startswith("ERROR ")]
+def _wait(seat: _Seat, line: str, out: Output, abandoned: Callable[[], bool]) -> bool:
+    """Carry out what only waits, on a copy of the session, as long as that lasts."""
+
+    def over() -> bool:
+        return seat.ended or abandoned()
+
+    session = seat.session.fork()
+    session.clock = _Watchful(session.clock, over)
+    try:
+        return session.execute(line, _Listener(out, over)).ok
+    except Abandoned:
+        if abandoned():
+            raise
+        raise Busy("the session has ended meanwhile, by EXIT") from None
 
 
-class _Listener(LinesOutput):
-    """Collects lines as long as there is somebody to get them."""
+class _Listener(Output):
+    """Hands on what is said as long as there is somebody to get it."""
 
-    def __init__(self, abandoned: Callable[[], bool]) -> None:
-        super().__init__()
+    def __init__(self, out: Output, abandoned: Callable[[], bool]) -> None:
+        self._out = out
         self._abandoned = abandoned
 
     def line(self, text: str) -> None:
         self.mark()
-        super().line(text)
+        self._out.line(text)
 
     def mark(self) -> None:
         if self._abandoned():
             raise Abandoned
+
+    def result(self, result: Result) -> None:
+        self._out.result(result)
+
+    def error(self, code: str, causes: Sequence[str], shown: Sequence[str] = ()) -> None:
+        self._out.error(code, causes, shown)
 
 
 class _Watchful(Clock):

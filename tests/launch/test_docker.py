@@ -239,6 +239,21 @@ def test_command_interface_is_removed_unless_told_otherwise(
     assert capsys.readouterr().err == "run-swci: --output: xml: text or json\n"
 
 
+def test_command_interface_in_web_mode(
+    docker: FakeDocker, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inside it listens where it always does; both ways to ask for it publish that port."""
+    assert cli.run_swci(["--web-port=40306"]) == 0
+    words = docker.created()
+    assert {"--env=SWCI_MODE=WEB", "--publish=40306:30306"} <= set(words)
+    assert not any("SWCI_WEB_PORT" in word for word in words)
+    assert cli.run_swci(["-e", "SWCI_MODE=WEB", "-p", "40306:30306"]) == 0
+    words = docker.calls("container", "create")[-1]
+    assert {"--env=SWCI_MODE=WEB", "--publish=40306:30306"} <= set(words)
+    assert cli.run_swci(["--web-port=many"]) == 1
+    assert capsys.readouterr().err.endswith("run-swci: --web-port: many: bad port\n")
+
+
 def test_learner_with_its_program(docker: FakeDocker, files: Path) -> None:
     words = ["-d", "--name=sl1", "--host-ip=1.1.1.1", "--sn-ip=2.2.2.2", "--sl-fs-port=16000"]
     program = [

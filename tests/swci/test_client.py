@@ -253,6 +253,21 @@ def test_contracts_and_nodes(site: Site, swci: Swci) -> None:
     assert drawn.number_of_edges() == 1
 
 
+def test_any_command(site: Site, swci: Swci) -> None:
+    assert swci.run("list tasks") == ["ROOTTASK"]
+    assert swci.run("nonsense") == []
+    assert "'nonsense' is no command" in str(swci.getErrors())
+    happen(site, "join sl-1", "train sl-1")
+    (row,) = swci.ask(f"PERFDATA {DEFAULT_CONTRACT}")
+    assert (row["epochs"], row["sl_admin"]) == (0, False)
+    assert swci.getErrors() is None
+    assert swci.ask("GET TASK INFO absent") is None
+    assert str(swci.getErrors()).endswith(": there is no task absent")
+    refused = connect(site, "SL-1")
+    assert refused.ask("LIST TASKS") is None
+    assert str(refused.getErrors()).startswith("ERROR : SW1207: ")
+
+
 def test_waiting_for_a_network_node(site: Site, swci: Swci) -> None:
     assert swci.waitForIP("sn1") == ["API Server is UP!"]
     assert swci.waitForService("proxy:443", retries=1) == ["API Server is UP!"]

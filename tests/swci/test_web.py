@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from swarm.errors import RemoteError
 from swarm.identity import Role
+from swci.output import LinesOutput
 from swci.web import sessions
 from swci.web.conversation import MAX_BODY, MAX_HEAD
 from swci.web.server import command_of
@@ -144,8 +145,8 @@ def test_each_certificate_has_its_session(site: Site) -> None:
 
 
 def test_sessions_begin_as_the_script_left_them(site: Site) -> None:
-    site.session.execute("create context c with ip sn1", sessions.LinesOutput())
-    site.session.execute("switch context c", sessions.LinesOutput())
+    site.session.execute("create context c with ip sn1", LinesOutput())
+    site.session.execute("switch context c", LinesOutput())
     client = site.client()
     assert client.run("list tasks") == ["ROOTTASK"]
     client.run("exit")
@@ -268,25 +269,44 @@ def test_a_wait_blocks_nobody_and_ends_with_its_client(site: Site) -> None:
         assert secure.recv(4096).startswith(b"HTTP/1.1 503 "), "told when the program ends"
 
 
+def run(site: Site, key: str, command: str) -> list[str]:
+    out = LinesOutput()
+    assert site.sessions.execute(key, command, out, lambda: False)
+    return out.lines
+
+
+def test_exit_ends_the_waits_of_the_session(site: Site) -> None:
+    """They would ask closed connections, again and again."""
+    client = site.client()
+    client.run("create context c with ip sn1")
+    other = site.client_again(client)
+    said: list[list[str]] = []
+    thread = threading.Thread(target=lambda: said.append(other.run("sleep 600")))
+    thread.start()
+    (seat,) = site.sessions._seats.values()
+    until(lambda: seat.waits, 20, "it waits")
+    client.run("exit")
+    thread.join(20)
+    assert said[0][0].startswith("ERROR : SW8043: the session has ended meanwhile, by EXIT")
+
+
 def test_one_after_the_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "QUEUE", 0.05)
     key = "k"
     with site.sessions.in_turn(key):
         with pytest.raises(sessions.Busy, match="an earlier command"):
-            site.sessions.execute(key, "pwd", lambda: False)
+            run(site, key, "pwd")
         monkeypatch.setattr(sessions, "QUEUE", 30.0)
         done: list[list[str]] = []
         threads = [
-            threading.Thread(
-                target=lambda: done.append(site.sessions.execute(key, "pwd", lambda: False))
-            )
+            threading.Thread(target=lambda: done.append(run(site, key, "pwd")))
             for _ in range(sessions.MAX_QUEUED - 1)
         ]
         for thread in threads:
             thread.start()
         until(lambda: site.sessions._seats[key].queued == sessions.MAX_QUEUED, 20, "all queue")
         with pytest.raises(sessions.Busy, match="are under way already"):
-            site.sessions.execute(key, "pwd", lambda: False)
+            run(site, key, "pwd")
     for thread in threads:
         thread.join(20)
     assert done == [["/platform/swarm/usr"]] * len(threads)
@@ -295,14 +315,14 @@ def test_one_after_the_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_sessions_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     for key in "abc":
-        site.sessions.execute(key, f"cd /platform/swarm/usr/{key}", lambda: False)
+        run(site, key, "pwd")
     assert list(site.sessions._seats) == ["b", "c"]
     with (
         site.sessions.in_turn("b"),
         site.sessions.in_turn("c"),
         pytest.raises(sessions.Busy, match="2 other certificates"),
     ):
-        site.sessions.execute("a", "pwd", lambda: False)
+        run(site, "a", "pwd")
 
 
 @pytest.mark.parametrize(
@@ -338,6 +358,17 @@ def test_any_upload(kind: str, body: bytes, head: bytes) -> None:
             assert "/" not in name and not name.startswith(".")
         except RemoteError as fault:
             assert fault.code == "SW8044"
+
+
+def test_the_document_of_a_command(site: Site) -> None:
+    client = site.client()
+    assert client.post("/exec?output=json&cmd=create context c with ip sn1").json()["ok"]
+    client.run("switch context c")
+    good = client.post("/exec?output=json&cmd=LIST TASKS").json()
+    assert (good["ok"], good["result"], good["error"]) == (True, ["ROOTTASK"], None)
+    bad = client.post("/exec?output=json&cmd=GET TASK INFO absent").json()
+    assert (bad["ok"], bad["result"]) == (False, None)
+    assert bad["error"]["causes"] == ["there is no task absent"]
 
 
 def test_answers_are_json(site: Site) -> None:

@@ -49,6 +49,10 @@ class Site:
     def client(self, name: str = "SWCI-user") -> Existing:
         return Existing(self.port, self.files(name))
 
+    def client_again(self, client: Existing) -> Existing:
+        """Another connection of the same user."""
+        return Existing(self.port, client.cert)
+
     def connect(self, identity: Identity) -> ssl.SSLSocket:
         """A bare connection; closed by the caller."""
         plain = socket.create_connection((HOST, self.port), timeout=10)
@@ -60,6 +64,7 @@ class Existing:
 
     def __init__(self, port: int, cert: tuple[str, str] | None) -> None:
         self._url = f"https://{HOST}:{port}"
+        self.cert = cert
         self._session = requests.Session()
         self._session.cert = cert
 
