@@ -8,6 +8,8 @@ import os
 import pty
 import re
 import select
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,20 +85,26 @@ def check_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert [node["state"] for node in value["nodes"]] == ["here", "here"]
     assert (value["warnings"], value["problem"]) == ([], "")
 
-    pid, terminal = pty.fork()
-    if pid == 0:
-        program = str(Path(sys.executable).parent / "swarm")
-        os.execvpe(program, [program, "status", "--every=0.5"], {**os.environ, "TERM": "xterm"})
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "swarm"), "status", "--every=0.5"],
+        env={**os.environ, "TERM": "xterm"},
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        start_new_session=True,
+    )
+    os.close(other_end)
     seen = b""
     while seen.count(b"host-1-swop") < 2:  # drawn again
         assert select.select([terminal], [], [], 60)[0], seen
         seen += os.read(terminal, 65536)
-    os.write(terminal, b"\x03")  # Ctrl-C
+    process.send_signal(signal.SIGINT)  # as Ctrl-C does
     with contextlib.suppress(OSError):  # the terminal of a process that has ended
         while os.read(terminal, 65536):
             pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     os.close(terminal)
+    assert process.wait(30) == 0
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(

@@ -13,7 +13,7 @@ from pathlib import Path
 from swarm.host.doctor import local, reach
 from swarm.host.doctor.engine import Engine
 from swarm.host.doctor.facts import DoorFact, Facts, PathFact, SnFact
-from swarm.host.doctor.findings import Finding, Level, goes, judge
+from swarm.host.doctor.findings import PROGRAMS, Finding, Level, goes, judge
 from swarm.host.doctor.subject import (
     API,
     DOCKER,
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     for port, what in (("api", "API port"), ("p2p", "peer-to-peer port")):
         text = f"{what} of this host's SN, to be tried with those of the profile"
         parser.add_argument(f"--sn-{port}-port", type=int, metavar="PORT", help=text)
+    parser.add_argument("--image", metavar="NAME", help="image of the user's program to look for")
     parser.add_argument("--cert", type=Path, help="certificate to ask SNs with (default: the SL's)")
     parser.add_argument("--key", type=Path, help="its key")
     parser.add_argument("--capath", type=Path, help="directory of trusted CA certificates")
@@ -94,6 +95,8 @@ def subject_of(args: argparse.Namespace) -> Subject:
             if not 0 < number < 65536:
                 raise UsageError(f"--sn-…-port: {number}: bad port")
             subject = replace(subject, ports=(*subject.ports, (number, what)))
+    if args.image is not None and subject.runtime == DOCKER:
+        subject = replace(subject, images=(*subject.images, (args.image, PROGRAMS)))
     if args.cert is not None:
         if args.key is None:
             raise UsageError("--cert needs --key")

@@ -61,10 +61,14 @@ def path(wanted: WantedPath) -> PathFact:
         wanted.path,
         kind,
         wanted.expected,
-        readable=os.access(place, os.R_OK | search),
-        writable=os.access(place, os.W_OK | search),
+        readable=_may(place, os.R_OK | search),
+        writable=_may(place, os.W_OK | search),
         must_write=wanted.must_write,
     )
+
+
+def _may(place: Path, how: int) -> bool:
+    return os.access(place, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def disk(what: str, place: Path) -> DiskFact:

@@ -139,7 +139,7 @@ def with_profile(subject: Subject, checked: Checked, directory: Path) -> Subject
             for device in node.usrcontaineropts.device
         ),
         disks=(*subject.disks, *_disks(pairs, directory)),
-        notices=(*subject.notices, *checked.warnings),
+        notices=(*subject.notices, *checked.warnings, *_unseen(pairs)),
     )
 
 
@@ -195,6 +195,15 @@ def _keys(who: str, node: Node, directory: Path) -> Keys | None:
         return None
     trusted = found.get(AttributeType.CAPATH), found.get(AttributeType.CACERT)
     return Keys(f"SL of {who}", "SL", cert, key, *trusted)
+
+
+def _unseen(pairs: Sequence[tuple[str, Node]]) -> Iterator[str]:
+    """Identities that are in no file of this host, so that nobody can look at them from here."""
+    for who, node in pairs:
+        if AttributeType.SPIFFE_SOCKETPATH in [item.attribute.aType for item in node.identity]:
+            yield f"the identity of {who} comes from a workload API: not checked"
+        elif any(item.attribute.mType is MountType.VOLUME for item in node.identity):
+            yield f"the identity of {who} is in a volume: not checked"
 
 
 def _once(keys: Iterator[Keys]) -> Iterator[Keys]:
