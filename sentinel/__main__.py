@@ -25,7 +25,7 @@ def main() -> int:
         logs.configure(logs.level_from(os.environ, "SN"))
         inherited.tell(os.environ, "SN")
         settings = Settings.from_env(os.environ)
-        identity = Identity.from_env(os.environ, role=Role.SN)
+        identity = Identity.from_env(os.environ, role=Role.SN, keys=settings.data_dir)
     except LocalError as fault:
         log.error("%s", fault)
         return 1

@@ -34,7 +34,7 @@ from sentinel.streams import (
 from sentinel.submission import Submission
 from sentinel.version import VERSION
 from swarm.api.models import PROTOCOL
-from swarm.identity import Peer, Role, key_fingerprint
+from swarm.identity import Peer, Role, member_fingerprint
 from swarm.ledger.state import TABLES
 from swarm.ledger.transaction import SignedTransaction
 
@@ -316,7 +316,7 @@ def _block_event(ledger: Ledger, height: int) -> dict[str, Any] | None:
             {
                 "id": signed.transaction.id,
                 "op": signed.transaction.op,
-                "sender": key_fingerprint(signed.chain_der[0]),
+                "sender": member_fingerprint(signed.chain_der),
                 "ok": verdict.ok,
                 "code": verdict.code,
                 "text": verdict.text,

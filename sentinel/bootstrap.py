@@ -63,6 +63,7 @@ def found(settings: Settings, identity: Identity, order: EthereumOrder | None = 
         p2p=(settings.announced,),
         peer_id="",  # told by node.enroll, once the mesh is up
         version=VERSION,
+        holder=identity.holder if identity.holder != identity.fingerprint else "",
     )
     return Genesis(
         chain_name=CHAIN_NAME,

@@ -152,9 +152,9 @@ class Limits:
 
     def member(self, peer: Peer) -> Member:
         """The member with this certificate's key."""
-        member = self._members.get(peer.fingerprint)
+        member = self._members.get(peer.holder)
         if member is None:
-            member = self._members[peer.fingerprint] = Member(self._clock)
+            member = self._members[peer.holder] = Member(self._clock)
             self._forget_idle()
         return member
 

@@ -48,6 +48,7 @@ from swarm.ledger.consensus.quorum import quorum
 from swarm.ledger.orderer import Orderer
 from swarm.ledger.replica import Replica
 from swarm.ledger.state.evictions import BARRED
+from swarm.ledger.state.operation import holder_of
 from swarm.mesh.port import PeerInfo
 
 log = logging.getLogger("swarm.node")
@@ -225,12 +226,13 @@ class NetworkNode:
             "name": settings.name,
             "version": VERSION,
             "organisation": self.identity.organisation,
+            "holder": self.identity.holder,
         }
         record = self._replica.state.get("nodes", self.uid)
         listed = record is not None and record["active"] and record["validator"]
-        if record and listed and all(record[key] == value for key, value in wanted.items()):
+        if record and listed and _as_listed(record, wanted):
             return
-        del wanted["organisation"]  # the certificate tells it
+        del wanted["organisation"], wanted["holder"]  # the certificate tells them
         await self._writer.insist(
             "node.enroll",
             {
@@ -268,13 +270,13 @@ class NetworkNode:
         height = self._replica.state.height
         await self._mesh.call_all("node.reach", height, timeout=FAREWELL_LIMIT)
         self._server.abort()
-        raise LocalError(BARRED, self._replica.state.bar(self.identity.fingerprint) or "evicted")
+        raise LocalError(BARRED, self._replica.state.bar(self.identity.holder) or "evicted")
 
     def _look_at_own_record(self) -> None:
         if self._replica is None:
             return
         record = self._replica.state.get("nodes", self.uid)
-        if self._replica.state.bar(self.identity.fingerprint):
+        if self._replica.state.bar(self.identity.holder):
             self._evicted.set()
         elif record is not None and not record["active"] and not self._leaving:
             self._given_up.set()
@@ -466,6 +468,14 @@ class NetworkNode:
     def _name_of(self, uid: str) -> str:
         record = self._replica.state.get("nodes", uid) if self._replica else None
         return str(record["name"]) if record else ""
+
+
+def _as_listed(record: Mapping[str, Any], wanted: Mapping[str, object]) -> bool:
+    """Whether the ledger has this node as it is."""
+    return all(
+        (holder_of(record) if key == "holder" else record[key]) == value
+        for key, value in wanted.items()
+    )
 
 
 def _rounded(age: float | None) -> float | None:

@@ -225,7 +225,7 @@ class ApiServer:
                 "peer": None, "refused": fault.cause, "code": code, "key": who, "address": who,
             }  # fmt: skip
         return {
-            "peer": peer, "refused": "", "code": "", "key": peer.fingerprint, "address": who,
+            "peer": peer, "refused": "", "code": "", "key": peer.holder, "address": who,
         }  # fmt: skip
 
 

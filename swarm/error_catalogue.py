@@ -83,6 +83,50 @@ CATALOGUE: dict[str, Entry] = {
         "a new key is a new member: renew with the same key (gen-cert --renew), or restart the "
         "node to let it join as the new member",
     ),
+    "SW1220": Entry(
+        "the delegation of a SPIFFE certificate is malformed",
+        "run the same version on all nodes; if it persists, look at the node that presents it",
+    ),
+    "SW1221": Entry(
+        "a delegation is not signed by both keys, the SPIFFE certificate's and the member's",
+        "somebody claims another's certificate or key: look at the node that presents it",
+    ),
+    "SW1222": Entry(
+        "a delegation is to last longer than its SPIFFE certificate",
+        "run the same version on all nodes; if it persists, look at the node that presents it",
+    ),
+    "SW1223": Entry(
+        "a SPIFFE id and the CA of its certificate do not belong together",
+        "give each trust domain CAs of its own, and federate the domains with each other",
+    ),
+    "SW1224": Entry(
+        "two identities were given",
+        "give either --socket-path, or --cert and --key; CAs of files may be given with both",
+    ),
+    "SW1225": Entry(
+        "the SPIFFE agent gave no identity",
+        "start the agent, check the path of its socket, and register an entry for this process",
+    ),
+    "SW1226": Entry(
+        "the SPIFFE agent gives no identity of the role or id that is needed",
+        "register an id for it whose path ends with /sn, /sl, /swop or /swci",
+    ),
+    "SW1227": Entry(
+        "the lasting key of a node with a SPIFFE identity cannot be kept or used",
+        "name a directory that it may write with SWARM_SPIFFE_KEY_DIR, and keep its files",
+    ),
+    "SW1228": Entry(
+        "the SPIFFE library is not installed", "install swarmlearning[node], which brings it"
+    ),
+    "SW1229": Entry(
+        "a SPIFFE certificate had expired before the ledger saw a newer one of its domain",
+        "send it again with the present certificate; see the node's log if it has none",
+    ),
+    "SW1230": Entry(
+        "another network node has the same SPIFFE id",
+        "register an id for each network node; a node that lost its key has to leave, or be "
+        "evicted and get a new id",
+    ),
     "SW2001": Entry("the peer is not connected", "wait for it to return; status lists who is up"),
     "SW2002": Entry("a peer did not answer in time", "check its load and the link to it"),
     "SW2003": Entry("the connection was lost during a call", "it is made again by itself"),

@@ -57,7 +57,7 @@ def main(env: Mapping[str, str] | None = None, argv: Sequence[str] = ()) -> int:
         port = _web_port(env)
         user_directory = Path(env.get("USR_DIR") or USER_DIRECTORY)
         script = _script(env, user_directory)
-        identity = Identity.from_env(env, Role.SWCI)
+        identity = Identity.from_env(env, Role.SWCI, _history(env, user_directory).parent)
     except LocalError as fault:
         print(f"ERROR : {fault}", file=sys.stderr)
         if output == "json":
@@ -133,7 +133,7 @@ def _history(env: Mapping[str, str], user_directory: Path) -> Path:
     Of a container, the user directory is all that outlives it.
     """
     home = env.get("SWARM_HOME")
-    if not home and user_directory == Path(USER_DIRECTORY):
+    if not home and user_directory == Path(USER_DIRECTORY) and user_directory.is_dir():
         return user_directory / ".swci_history"
     return Path(home or Path.home() / ".swarm") / "swci_history"
 

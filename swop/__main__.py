@@ -62,7 +62,7 @@ def assemble(settings: Settings) -> tuple[Daemon, ApiClient, Runtime]:
     log.info("Profile validated: group %s, %d nodes", profile.groupname, len(profile.pairs))
     if profile.apls is not None:
         log.info("apls in the profile is ignored: no licence is needed")
-    identity = Identity.from_env(os.environ, role=Role.SWOP)
+    identity = Identity.from_env(os.environ, role=Role.SWOP, keys=settings.data)
     sn_host, sn_port = sn_address(profile, settings.sn_host, settings.sn_port)
     kind = settings.runtime or profile.resourcemgr.mgrtype
     uid = node_uid(identity.fingerprint, settings.name)

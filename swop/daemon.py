@@ -147,7 +147,7 @@ class Daemon:
         node = self._api.record("nodes", self._host.uid, min_height=height) or {}
         runner = self._profile.taskrunner
         log.info("Enrolled as %s (%s), listening to %s", self._name, self._host.uid, runner)
-        return f"evictions/{node.get('fingerprint', '')}"
+        return f"evictions/{node.get('holder') or node.get('fingerprint', '')}"
 
     def _enrolment(self) -> dict[str, Any]:
         return {

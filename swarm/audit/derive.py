@@ -19,7 +19,7 @@ from cryptography import x509
 
 from swarm.audit.evidence import CODE, Act, Proven
 from swarm.errors import RemoteError
-from swarm.identity.chain import parse
+from swarm.identity.parsing import parse
 from swarm.ledger.state.table import Record
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from swarm.audit.replay import Replay, Step
 from swarm.audit.sources import Source
 from swarm.errors import LocalError, RemoteError
-from swarm.identity import key_fingerprint
+from swarm.identity import member_fingerprint
 from swarm.ledger.application import LedgerApplication
 from swarm.ledger.transaction import SignedTransaction
 
@@ -123,7 +123,7 @@ def _trusted(cas: Mapping[str, bytes], authorities: Collection[str], height: int
 def _shows(step: Step, fingerprint: str) -> bool:
     """Whether a transaction of this key, with its certificate, is in a block."""
     signed = (SignedTransaction.decode(tx) for tx in step.block.transactions)
-    return any(key_fingerprint(one.chain_der[0]) == fingerprint for one in signed)
+    return any(member_fingerprint(one.chain_der) == fingerprint for one in signed)
 
 
 def _count(summary: Summary, step: Step) -> None:

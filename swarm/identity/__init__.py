@@ -5,7 +5,7 @@ stays the same when the certificate is renewed. The role stands in the certifica
 is the CA that issued it, and every statement of a node is signed with the certificate's key.
 """
 
-from swarm.identity.chain import Peer, key_fingerprint, verify_chain
+from swarm.identity.chain import Peer, key_fingerprint, member_fingerprint, verify_chain
 from swarm.identity.identity import Identity
 from swarm.identity.keys import verify_signature
 from swarm.identity.roles import Role
@@ -21,6 +21,7 @@ __all__ = [
     "check_peer",
     "fingerprint_of",
     "key_fingerprint",
+    "member_fingerprint",
     "node_uid",
     "verify_chain",
     "verify_signature",

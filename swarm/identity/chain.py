@@ -13,8 +13,7 @@ section demands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,13 +23,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from swarm.errors import RemoteError
-from swarm.identity.faults import PARSE_FAULTS
+from swarm.identity import delegation
+from swarm.identity.delegation import Vouched
 from swarm.identity.keys import key_problem
+from swarm.identity.parsing import describe, malformed_is_remote, parse
 from swarm.identity.roles import Role, common_name_of, role_of
 from swarm.identity.uid import fingerprint_of
 
-MAX_CHAIN = 4  # leaf, two intermediates, and the root that some programs send along
-MAX_CERTIFICATE = 16 * 1024  # bytes; OpenSSL's default limit for a whole chain is 100 KiB
+MAX_CHAIN = 4  # leaf, two intermediates, and the root that some programs send along; and beside
+# them the delegation of a member whose certificates change keys
 
 _HASHES = frozenset({"sha256", "sha384", "sha512"})
 _KNOWN_CRITICAL = frozenset(
@@ -52,6 +53,15 @@ class Peer:
     organisation: str  # fingerprint of the CA at the end of the path
     common_name: str
     public_key_der: bytes  # SubjectPublicKeyInfo
+    vouched: Vouched | None = None  # where the certificate is another key's, see `delegation`
+
+    @property
+    def holder(self) -> str:
+        """Fingerprint of what its certificates are issued to: its key, or its SPIFFE id.
+
+        Whoever has an id can have any number of keys, so shares and bars go by this.
+        """
+        return self.vouched.holder if self.vouched else self.fingerprint
 
 
 def verify_chain(chain_der: Sequence[bytes], cas: Mapping[str, bytes]) -> Peer:
@@ -60,19 +70,30 @@ def verify_chain(chain_der: Sequence[bytes], cas: Mapping[str, bytes]) -> Peer:
     Raises RemoteError: SW1205 no path to a known CA, SW1207 no role, SW1210 key or hash not
     accepted, SW1211 malformed.
     """
-    return peer_of_path(find_path(chain_der, cas))
+    return peer_of_path(*find_path(chain_der, cas))
 
 
-def find_path(chain_der: Sequence[bytes], cas: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
-    """Certificates from the leaf to the CA, both included. Raises as `verify_chain`."""
-    if not 0 < len(chain_der) <= MAX_CHAIN:
+def find_path(
+    chain_der: Sequence[bytes], cas: Mapping[str, bytes]
+) -> tuple[tuple[x509.Certificate, ...], x509.Certificate | None]:
+    """Certificates from the leaf to the CA, both included, and the delegation if there is one.
+
+    Raises as `verify_chain`.
+    """
+    if not 0 < len(chain_der) <= MAX_CHAIN + 1:
         raise RemoteError("SW1211", f"a chain of {len(chain_der)} certificates was presented")
+    ders, found = delegation.split([bytes(der) for der in chain_der])
+    if len(ders) > MAX_CHAIN:
+        raise RemoteError("SW1211", f"a chain of {len(ders)} certificates was presented")
     anchors = tuple(cas[key] for key in sorted(cas))
-    return _find_path(tuple(bytes(der) for der in chain_der), anchors)
+    return _find_path(tuple(ders), anchors), found
 
 
-def peer_of_path(path: Sequence[x509.Certificate]) -> Peer:
-    """Peer that a verified path describes. Raises RemoteError SW1207 when it has no role."""
+def peer_of_path(
+    path: Sequence[x509.Certificate], delegated: x509.Certificate | None = None
+) -> Peer:
+    """Peer that a verified path describes. Raises RemoteError SW1207 when it has no role, and for
+    a delegation SW1220 to SW1223."""
     leaf, anchor = path[0], path[-1]
     with malformed_is_remote():
         role = role_of(leaf)
@@ -83,13 +104,28 @@ def peer_of_path(path: Sequence[x509.Certificate]) -> Peer:
             f"{describe(leaf)} names no role: its common name must begin with SN-, SL-, SWOP- or "
             "SWCI-, or its SPIFFE id end so",
         )
+    name, vouched = common_name_of(leaf), None
+    if delegated is not None:
+        public_key, vouched = delegation.check(delegated, path)
+        name = vouched.spiffe_id
     return Peer(
         fingerprint=fingerprint_of(public_key),
         role=role,
         organisation=fingerprint_of(anchor.public_bytes(Encoding.DER)),
-        common_name=common_name_of(leaf),
+        common_name=name,
         public_key_der=public_key,
+        vouched=vouched,
     )
+
+
+def member_fingerprint(chain_der: Sequence[bytes]) -> str:
+    """Fingerprint of the key that a chain is presented for, unverified. Raises RemoteError."""
+    ders, found = delegation.split(chain_der)
+    if found is not None:
+        return fingerprint_of(delegation.key_of(found))
+    if not ders:
+        raise RemoteError("SW1211", "no certificate was presented")
+    return key_fingerprint(ders[0])
 
 
 def key_fingerprint(certificate_der: bytes) -> str:
@@ -100,39 +136,10 @@ def key_fingerprint(certificate_der: bytes) -> str:
         return fingerprint_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def describe(certificate: x509.Certificate) -> str:
-    """Short name of a certificate for messages."""
-    try:
-        name = common_name_of(certificate) or certificate.subject.rfc4514_string()
-    except ValueError:
-        name = "without a readable subject"
-    return f"certificate {name}"[:200]
-
-
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether basicConstraints says that this is a CA."""
     constraints = _basic_constraints(certificate)
     return constraints is not None and constraints.ca
-
-
-@lru_cache(maxsize=2048)
-def parse(der: bytes) -> x509.Certificate:
-    """Certificate from DER. Raises RemoteError SW1211."""
-    if len(der) > MAX_CERTIFICATE:
-        raise RemoteError("SW1211", f"a certificate of {len(der)} bytes was presented")
-    with malformed_is_remote():
-        certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions, certificate.subject, certificate.issuer  # parsed lazily
-    return certificate
-
-
-@contextmanager
-def malformed_is_remote() -> Iterator[None]:
-    """Turn what `cryptography` raises on odd certificates into RemoteError SW1211."""
-    try:
-        yield
-    except PARSE_FAULTS as fault:
-        raise RemoteError("SW1211", f"a certificate cannot be read ({fault})") from fault
 
 
 @lru_cache(maxsize=2048)

@@ -23,34 +23,34 @@ from cryptography.hazmat.primitives.serialization import (
 
 from swarm.errors import LocalError, RemoteError
 from swarm.identity.chain import Peer
-from swarm.identity.files import read_certificates, read_private_key
 from swarm.identity.keys import PrivateKey, public_der, sign
 from swarm.identity.roles import Role
+from swarm.identity.source import FileSource, Material, Source
 from swarm.identity.tls import make_context
 from swarm.identity.trust import TrustStore
 
 log = logging.getLogger("swarm.identity")
 
-EXPIRY_WARNING = timedelta(days=30)
+SOCKET_VARIABLE = "SWARM_SPIFFE_WORKLOAD_API_SOCKET_PATH"
+KEYS_VARIABLE = "SWARM_SPIFFE_KEY_DIR"
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A certificate chain that was verified, with the private key of its leaf."""
+    """A certificate chain that was verified, with its keys."""
 
     peer: Peer
     chain: tuple[x509.Certificate, ...]  # as it is sent: leaf first, without the root
     chain_der: tuple[bytes, ...]
-    private: PrivateKey
-    pem: bytes  # key and chain, for OpenSSL
+    private: PrivateKey  # of the member: the leaf's, or the lasting one that it delegates to
+    pem: bytes  # the leaf's key and the chain, for OpenSSL
 
 
 class Identity:
     """Certificate chain, private key and trust store of a node. Made by `load` or `from_env`."""
 
-    def __init__(self, cert: Path, key: Path, held: Credentials, trust: TrustStore) -> None:
-        self.cert_path = cert
-        self.key_path = key
+    def __init__(self, source: Source, held: Credentials, trust: TrustStore) -> None:
+        self.source = source
         self.trust = trust
         self.fingerprint = held.peer.fingerprint
         self.role = held.peer.role
@@ -85,6 +85,11 @@ class Identity:
         return self._held.peer.common_name
 
     @property
+    def holder(self) -> str:
+        """Fingerprint of what the certificates are issued to, see `Peer.holder`."""
+        return self._held.peer.holder
+
+    @property
     def not_after(self) -> datetime:
         """When the present certificate expires."""
         return self.certificate.not_valid_after_utc
@@ -106,20 +111,31 @@ class Identity:
         wrong role, SW1208 key missing, SW1209 key of another certificate, SW1210 kind of key,
         SW1211 malformed, SW1212 no CA.
         """
-        chain, private = _read(cert, key)  # before the CAs: its mistakes are the usual ones
-        trust = TrustStore(capath=capath, cacert=cacert)
-        now = datetime.now(timezone.utc)
-        held = _verified(cert, chain, private, trust, role, now)
-        left = held.chain[0].not_valid_after_utc - now
-        if left < EXPIRY_WARNING:
-            log.warning("%s expires in %d days; renew it with gen-cert --renew", cert, left.days)
-        return cls(cert, key, held, trust)
+        source = FileSource(cert, key)
+        source.read()  # before the CAs: its mistakes are the usual ones
+        return cls.of(source, TrustStore(capath=capath, cacert=cacert), role)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str], role: Role | None = None) -> Identity:
+    def of(cls, source: Source, trust: TrustStore, role: Role | None = None) -> Identity:
+        """With what a source has now. Raises LocalError as `load`."""
+        now = datetime.now(timezone.utc)
+        held = _verified(source, source.read(), trust, role, now)
+        left = held.chain[0].not_valid_after_utc - now
+        if left < source.warn_at(lifetime_of(held.chain[0]))[0]:
+            log.warning("%s expires in %s; %s", source.where, words(left), source.remedy)
+        return cls(source, held, trust)
+
+    @classmethod
+    def from_env(
+        cls, env: Mapping[str, str], role: Role | None = None, keys: Path | None = None
+    ) -> Identity:
         """Identity that SWARM_ID_CERT, SWARM_ID_KEY, SWARM_ID_CAPATH, SWARM_ID_CACERT name.
 
-        Raises LocalError SW1201 when nothing is given, SW1208 without a key; else as `load`.
+        Or that of a SPIFFE agent, whose socket SWARM_SPIFFE_WORKLOAD_API_SOCKET_PATH names; the
+        node's lasting key is kept in SWARM_SPIFFE_KEY_DIR, else in `keys`, else in memory only.
+
+        Raises LocalError SW1201 when nothing is given, SW1208 without a key; else as `load`, and
+        SW1224 to SW1228 for an agent.
         """
         cert, key, capath, cacert = (
             Path(value) if value else None
@@ -127,6 +143,15 @@ class Identity:
                 env.get(f"SWARM_ID_{name}") for name in ("CERT", "KEY", "CAPATH", "CACERT")
             )
         )
+        if socket := env.get(SOCKET_VARIABLE):
+            if cert is not None or key is not None:
+                raise LocalError("SW1224", f"{SOCKET_VARIABLE} and SWARM_ID_CERT are both given")
+            from swarm.identity.spiffe import connect  # takes half a second and 40 MB
+
+            place = Path(env[KEYS_VARIABLE]) if env.get(KEYS_VARIABLE) else keys
+            source = connect(socket, role, place)
+            trust = TrustStore(capath=capath, cacert=cacert, bundles=source.bundles)
+            return cls.of(source, trust, role)
         if cert is None:
             raise LocalError("SW1201", "No identity specified")
         if key is None:
@@ -134,15 +159,16 @@ class Identity:
         return cls.load(cert, key, capath=capath, cacert=cacert, role=role)
 
     def renew(self, at: datetime) -> bool:
-        """Go on with what the files hold now. True when that is another certificate.
+        """Go on with what the source has now. True when that is another certificate.
 
-        Nothing is changed unless the files are whole, valid at that moment and of the same member.
+        Nothing is changed unless that is whole, valid at that moment and of the same member.
         Raises LocalError: as `load`, and SW1213 for another key.
         """
-        chain, private = _read(self.cert_path, self.key_path)
-        if public_der(private.public_key()) != self.public_key_der:
-            raise LocalError("SW1213", f"{self.cert_path} is for another key than the one in use")
-        held = _verified(self.cert_path, chain, private, self.trust, self.role, at)
+        material = self.source.read()
+        if public_der(material.member_key.public_key()) != self.public_key_der:
+            text = f"{self.source.where} is for another key than the one in use"
+            raise LocalError("SW1213", text)
+        held = _verified(self.source, material, self.trust, self.role, at)
         if held.chain_der == self._held.chain_der:
             return False
         make_context(held.pem, self.trust, server=True)  # OpenSSL has its own idea of what is good
@@ -166,39 +192,39 @@ class Identity:
         return make_context(self._held.pem, self.trust, server=True)
 
 
-def _read(cert: Path, key: Path) -> tuple[tuple[x509.Certificate, ...], PrivateKey]:
-    """Raises LocalError SW1202, SW1208, SW1209, SW1210."""
-    chain = read_certificates(cert)
-    private = read_private_key(key)
-    if public_der(private.public_key()) != public_der(chain[0].public_key()):  # type: ignore[arg-type]
-        raise LocalError("SW1209", f"the key {key} does not belong to the certificate {cert}")
-    return chain, private
+def lifetime_of(certificate: x509.Certificate) -> timedelta:
+    """How long it is valid in all."""
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc
+
+
+def words(left: timedelta) -> str:
+    """A time that is left, for people."""
+    if left.days > 1:
+        return f"{left.days} days"
+    if left < timedelta(hours=2):
+        return f"{left / timedelta(minutes=1):.0f} minutes"
+    return f"{left / timedelta(hours=1):.0f} hours"
 
 
 def _verified(
-    cert: Path,
-    chain: tuple[x509.Certificate, ...],
-    private: PrivateKey,
-    trust: TrustStore,
-    role: Role | None,
-    at: datetime,
+    source: Source, material: Material, trust: TrustStore, role: Role | None, at: datetime
 ) -> Credentials:
-    """Raises LocalError SW1203 to SW1207, SW1210, SW1211."""
+    """Raises LocalError SW1203 to SW1207, SW1210, SW1211, SW1220 to SW1223."""
     try:
-        peer = trust.verify(chain, at=at)
+        peer = trust.verify(material.chain, at=at)
     except RemoteError as fault:
-        raise LocalError(fault.code, f"{cert}: {fault.cause}") from fault
+        raise LocalError(fault.code, f"{source.where}: {fault.cause}") from fault
     if role is not None and peer.role is not role:
         raise LocalError(
-            "SW1207", f"{cert}: certificate {peer.common_name} is one of {peer.role}, "
+            "SW1207", f"{source.where}: certificate {peer.common_name} is one of {peer.role}, "
             f"but {role} is needed here",
         )  # fmt: skip
-    sent = tuple(c for c in chain if c not in trust.cas)  # a root need not be sent
-    key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    sent = tuple(c for c in material.chain if c not in trust.cas)  # a root need not be sent
+    key = material.tls_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Credentials(
         peer=peer,
         chain=sent,
         chain_der=tuple(c.public_bytes(Encoding.DER) for c in sent),
-        private=private,
+        private=material.member_key,
         pem=key + b"".join(c.public_bytes(Encoding.PEM) for c in sent),
     )

@@ -1,6 +1,7 @@
 """Certificates and trust that change while a node runs.
 
-`Watch.look`, called every second or so, notices changed files by their status. New CAs and
+`Watch.look`, called every second or so, notices changed files by their status, and what a SPIFFE
+agent has sent by its number. New CAs and
 revocation lists count from then on. A new certificate is taken over when it is valid, of the same
 key and of the same role: it is then the same member (see `swarm.identity.uid`). Anything else
 leaves the former identity in use, and is logged once: files that are being replaced are looked at
@@ -20,14 +21,12 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from swarm.errors import LocalError, RemoteError
-from swarm.identity.identity import Identity
-from swarm.identity.trust import stamp_of
+from swarm.identity.identity import Identity, lifetime_of, words
 
 log = logging.getLogger("swarm.identity")
 
 LOOK_EVERY = 1.0  # seconds
 AUDIT_EVERY = 2.0  # seconds between two judgements of those who are connected: certificates expire
-WARN_DAYS = (30, 7, 1)
 _DAY = timedelta(days=1)
 
 
@@ -59,7 +58,8 @@ class Watch:
         self._refused: object = None
         self._said = ""
         # `Identity.load` has warned of what was near then.
-        self._told = _warnings_due(identity.not_after - clock())
+        self._told = self._warnings_due()
+        self._troubled = ""
 
     @property
     def days_left(self) -> float:
@@ -76,13 +76,23 @@ class Watch:
 
     def warning(self) -> str:
         """What has to be done before long, or "" while there is time."""
-        left = self._identity.not_after - self._clock()
-        if left > WARN_DAYS[0] * _DAY or left <= timedelta(0):  # afterwards it is a problem
-            return ""
+        left = self._left()
+        if left > self._steps()[0] or left <= timedelta(0):  # afterwards it is a problem
+            return self._identity.source.trouble()
         return (
-            f"the certificate {self._identity.common_name} expires in {_words(left)}, "
-            f"on {self._until()}; renew it with gen-cert --renew or swarm cert renew"
+            f"the certificate {self._identity.common_name} expires in {words(left)}, "
+            f"on {self._until()}; {self._identity.source.remedy}"
         )
+
+    def _left(self) -> timedelta:
+        return self._identity.not_after - self._clock()
+
+    def _steps(self) -> tuple[timedelta, ...]:
+        return self._identity.source.warn_at(lifetime_of(self._identity.certificate))
+
+    def _warnings_due(self) -> frozenset[timedelta]:
+        left = self._left()
+        return frozenset(step for step in self._steps() if left < step)
 
     def look(self) -> News:
         """Take over what has changed on disk. Reads files; never raises for what is in them."""
@@ -96,11 +106,8 @@ class Watch:
         self._warn_of_expiry()
         return News(certificate, trust)
 
-    def _stamp(self) -> tuple[object, ...]:
-        return stamp_of(self._identity.cert_path), stamp_of(self._identity.key_path)
-
     def _look_at_certificate(self) -> bool:
-        stamp = self._stamp()
+        stamp = self._identity.source.stamp()
         settled, self._seen = stamp == self._seen, stamp
         if stamp == self._used:
             return False
@@ -131,19 +138,19 @@ class Watch:
                 log.info("this node's own certificate is valid again")
 
     def _warn_of_expiry(self) -> None:
-        left = self._identity.not_after - self._clock()
-        due = _warnings_due(left)
-        if due - self._told and left > timedelta(0):
+        due = self._warnings_due()
+        if due - self._told and self._left() > timedelta(0):
             log.warning("%s", self.warning())
         self._told |= due
-
-
-def _warnings_due(left: timedelta) -> frozenset[int]:
-    return frozenset(days for days in WARN_DAYS if left < days * _DAY)
-
-
-def _words(left: timedelta) -> str:
-    return f"{left.days} days" if left.days > 1 else f"{left / timedelta(hours=1):.0f} hours"
+        trouble = self._identity.source.trouble()
+        if bool(trouble) != bool(self._troubled):
+            if trouble:
+                log.warning(
+                    "%s; going on with the certificate in use until %s", trouble, self._until()
+                )
+            else:
+                log.info("%s answers again", self._identity.source.where)
+        self._troubled = trouble
 
 
 def follow(identity: Identity, *audits: Callable[[], None]) -> threading.Event:

@@ -52,12 +52,23 @@ def _role_of_word(word: str) -> Role | None:
 
 
 def _role_of_spiffe_id(certificate: x509.Certificate) -> Role | None:
+    return _role_of_word(urlsplit(spiffe_id_of(certificate)).path.rsplit("/", 1)[-1])
+
+
+def spiffe_id_of(certificate: x509.Certificate) -> str:
+    """The SPIFFE id of a certificate; empty when there is none or, against the standard, several.
+
+    The id of a CA names its trust domain and has no path.
+    """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return None
+        return ""
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     ids = [uri for uri in uris if uri.startswith("spiffe://")]
-    if len(ids) != 1:  # the SPIFFE standard allows exactly one id in a certificate
-        return None
-    return _role_of_word(urlsplit(ids[0]).path.rsplit("/", 1)[-1])
+    return ids[0] if len(ids) == 1 else ""
+
+
+def trust_domain_of(spiffe_id: str) -> str:
+    """Name of the trust domain in a SPIFFE id; empty for an empty id."""
+    return spiffe_id.removeprefix("spiffe://").partition("/")[0]

@@ -13,6 +13,9 @@ Files change while a node runs. One that is being written, or was damaged, keeps
 until it is whole again, so that nobody revoked slips in, and no CA drops out, between two writes.
 One that is removed is gone at once.
 
+CAs may also come from a SPIFFE agent, as bundles of trust domains: such a CA counts for ids of its
+domain, and for no others.
+
 A key that the members' ledger has barred (evicted) is refused here as well, whatever certificate it
 comes with, so that there is one judgement for all doors.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -32,9 +35,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from swarm.errors import LocalError, RemoteError
-from swarm.identity.chain import Peer, describe, find_path, is_ca, malformed_is_remote, peer_of_path
+from swarm.identity.chain import Peer, find_path, is_ca, peer_of_path
 from swarm.identity.files import PemFile, read_file
-from swarm.identity.roles import Role
+from swarm.identity.parsing import describe, malformed_is_remote
+from swarm.identity.roles import Role, spiffe_id_of, trust_domain_of
 from swarm.identity.uid import fingerprint_of
 
 log = logging.getLogger("swarm.identity")
@@ -46,11 +50,20 @@ Stamp = tuple[tuple[str, int, int, int], ...]  # path, time of change, size and 
 
 
 @dataclass(frozen=True)
+class Bundles:
+    """CAs of trust domains, as a SPIFFE agent gives them out. A later one has a higher version."""
+
+    version: int
+    cas: Mapping[str, tuple[x509.Certificate, ...]]
+
+
+@dataclass(frozen=True)
 class _Contents:
     """What the files held when they were read."""
 
     cas: tuple[x509.Certificate, ...] = ()
     ca_ders: dict[str, bytes] = field(default_factory=dict)
+    domains: dict[x509.Certificate, frozenset[str]] = field(default_factory=dict)  # of bundles
     crls: tuple[x509.CertificateRevocationList, ...] = ()
     notes: tuple[str, ...] = ()
     stamp: Stamp = ()
@@ -72,10 +85,20 @@ class _Contents:
 class TrustStore:
     """CAs and CRLs from files; `reload` picks up changes. Safe to share between threads."""
 
-    def __init__(self, *, capath: Path | None = None, cacert: Path | None = None) -> None:
-        """Read the files. Raises LocalError SW1202 (unreadable), SW1212 (no CA in them)."""
+    def __init__(
+        self,
+        *,
+        capath: Path | None = None,
+        cacert: Path | None = None,
+        bundles: Callable[[], Bundles] | None = None,
+    ) -> None:
+        """Read the files; `bundles` gives those of the moment.
+
+        Raises LocalError SW1202 (unreadable), SW1212 (no CA in them).
+        """
         self._capath = capath
         self._cacert = cacert
+        self._bundles = bundles
         self.version = 0  # grows with each change
         self._warned: set[str] = set()
         self._unusable: Stamp | None = None  # what could not be taken over, to say so once
@@ -124,10 +147,13 @@ class TrustStore:
             if note not in before.notes:
                 level = logging.WARNING if note.endswith(_KEPT) else logging.INFO
                 log.log(level, "%s", note)
-        return self._now_other((before.cas, before.crls) != (fresh.cas, fresh.crls))
+        return self._now_other(
+            (before.cas, before.crls, before.domains) != (fresh.cas, fresh.crls, fresh.domains)
+        )
 
     def bar(self, barred: Mapping[str, str]) -> bool:
-        """Refuse these keys (fingerprint to reason) from now on. True when they are others now."""
+        """Refuse these keys and SPIFFE ids (fingerprint to reason) from now on. True when they are
+        others now."""
         before, self._barred = self._barred, dict(barred)
         return self._now_other(before != self._barred)
 
@@ -149,14 +175,17 @@ class TrustStore:
         """
         ders = [c if isinstance(c, bytes) else c.public_bytes(Encoding.DER) for c in chain]
         contents = self._contents
-        path = find_path(ders, contents.ca_ders)
+        path, delegated = find_path(ders, contents.ca_ders)
         for certificate in path:
             check_validity(certificate, at)
+        if delegated is not None:
+            check_validity(delegated, at)
+        _check_domain(contents, path)
         for certificate, issuer in pairwise(path):
             self._check_revocation(contents, certificate, issuer, at)
-        peer = peer_of_path(path)
-        if peer.fingerprint in self._barred:
-            raise RemoteError(BARRED, f"{describe(path[0])}: {self._barred[peer.fingerprint]}")
+        peer = peer_of_path(path, delegated)
+        if peer.holder in self._barred:
+            raise RemoteError(BARRED, f"{describe(path[0])}: {self._barred[peer.holder]}")
         if roles is not None and peer.role not in roles:
             raise RemoteError(
                 "SW1207", f"{describe(path[0])} has the role {peer.role}, which may not enter here"
@@ -191,7 +220,7 @@ class TrustStore:
 
     def _files(self) -> list[Path]:
         """All files to read. Raises LocalError SW1202, SW1212."""
-        if self._capath is None and self._cacert is None:
+        if self._capath is None and self._cacert is None and self._bundles is None:
             raise LocalError("SW1212", "neither a directory nor a bundle of CA certificates given")
         files: list[Path] = []
         try:
@@ -208,16 +237,23 @@ class TrustStore:
     def _stamp(self) -> Stamp:
         """Changes whenever a file is added, removed or written."""
         try:
-            return tuple(stamp_of(path) for path in self._files())
+            files = tuple(stamp_of(path) for path in self._files())
         except LocalError:
-            return (("", 0, 0, 0),)
+            files = (("", 0, 0, 0),)
+        bundles = self._bundles() if self._bundles is not None else None
+        return (*files, ("bundles", bundles.version, 0, 0)) if bundles is not None else files
 
     def _read(self, before: Mapping[Path, PemFile]) -> _Contents:
         contents = _Contents(stamp=self._stamp())  # before reading: a later change is seen again
         for path in self._files():
             contents = _add(contents, _read_or_keep(path, before.get(path)))
+        if self._bundles is not None:
+            contents = _add_bundles(contents, self._bundles())
         if not contents.cas:
-            where = " or ".join(str(p) for p in (self._capath, self._cacert) if p is not None)
+            places = [str(p) for p in (self._capath, self._cacert) if p is not None]
+            where = " or ".join(
+                [*places, *(["the SPIFFE agent's bundles"] if self._bundles else [])]
+            )
             raise LocalError("SW1212", f"no CA certificate found in {where}")
         ders = [ca.public_bytes(Encoding.DER) for ca in contents.cas]
         _check_usable(contents.cas)
@@ -297,6 +333,41 @@ def _add(contents: _Contents, file: PemFile) -> _Contents:
         crls=(*contents.crls, *file.crls),
         notes=(*contents.notes, *notes),
     )
+
+
+def _add_bundles(contents: _Contents, bundles: Bundles) -> _Contents:
+    """Contents with the CAs of trust domains. One that a file names too is not bound to those."""
+    notes: list[str] = []
+    domains: dict[x509.Certificate, frozenset[str]] = {}
+    for domain, cas in sorted(bundles.cas.items()):
+        for ca in cas:
+            with malformed_is_remote():
+                fits = is_ca(ca) and spiffe_id_of(ca) in ("", f"spiffe://{domain}")
+            if not fits:
+                notes.append(f"bundle of {domain}: {describe(ca)} is no CA of it: skipped")
+            elif ca not in contents.cas:
+                domains[ca] = domains.get(ca, frozenset()) | {domain}
+    return replace(
+        contents,
+        cas=(*contents.cas, *domains),
+        domains=domains,
+        notes=(*contents.notes, *notes),
+    )
+
+
+def _check_domain(contents: _Contents, path: Sequence[x509.Certificate]) -> None:
+    """Raise RemoteError SW1223 for an id of a domain that its CA is not trusted for."""
+    domains = contents.domains.get(path[-1])
+    if domains is None:
+        return
+    with malformed_is_remote():
+        domain = trust_domain_of(spiffe_id_of(path[0]))
+    if domain not in domains:
+        raise RemoteError(
+            "SW1223",
+            f"{describe(path[0])} has an id of the trust domain {domain[:200]!r}, but its CA is "
+            f"trusted for {', '.join(sorted(domains))} only",
+        )
 
 
 def _signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from swarm import inherited
 from swarm import log as logs
@@ -35,7 +36,8 @@ def main() -> int:
         logs.configure(logs.level_from(os.environ, "SL"))
         inherited.tell(os.environ, "SL")
         settings = Settings.from_env()
-        identity = Identity.from_env(os.environ, Role.SL)
+        data = os.environ.get("SWARM_DATA_DIR")
+        identity = Identity.from_env(os.environ, Role.SL, Path(data) if data else None)
         client = ApiClient(identity, [(settings.sn_host, settings.sn_port)])
         learner = Learner(settings, identity, client, version())
         follow(identity, client.audit, learner.audit)

@@ -49,7 +49,7 @@ class Evicted:
         self._asked.add(uid)
         if node is None or not node["evicted"]:
             return False
-        fingerprint = str(node["fingerprint"])
+        fingerprint = str(node.get("holder") or node["fingerprint"])
         if fingerprint not in self._barred:
             self._barred[fingerprint] = f"evicted from the network at height {node['evicted']}"
             log.warning("%s was %s", node["name"], self._barred[fingerprint])

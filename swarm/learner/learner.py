@@ -102,7 +102,7 @@ class Learner:
         self.core = Core(self.uid, grace=settings.grace)
         self._events: queue.Queue[Event | Stop | Made] = queue.Queue()
         place = Place(
-            self.uid, settings.name, settings.host, settings.port, version, identity.fingerprint
+            self.uid, settings.name, settings.host, settings.port, version, identity.holder
         )
         self._ledger = Ledger(client, place, self._events.put)
         self._link = LinkServer(settings.folder, self._events.put)

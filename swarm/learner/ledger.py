@@ -66,10 +66,10 @@ class Place:
     """Where this learner is, as it announces itself."""
 
     def __init__(
-        self, uid: str, name: str, host: str, port: int, version: str, fingerprint: str
+        self, uid: str, name: str, host: str, port: int, version: str, holder: str
     ) -> None:
         self.uid = uid
-        self.bar = f"evictions/{fingerprint}"  # the record that bars our key, should there be one
+        self.bar = f"evictions/{holder}"  # the record that bars our key, should there be one
         self.name = name
         self.host = host
         self.port = port

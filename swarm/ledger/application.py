@@ -214,9 +214,9 @@ class LedgerApplication:
         return known.ticket_of(self._sender(known))
 
     def _sender(self, known: _Known) -> Peer:
-        """Whose transaction it is. Raises RemoteError, SW4015 when that key was evicted."""
+        """Whose transaction it is. Raises RemoteError, SW4015 when that was evicted."""
         sender = self._senders.of(known)
-        barred = self.state.bar(sender.fingerprint)
+        barred = self.state.bar(sender.holder)
         if barred is not None:
             raise RemoteError(BARRED, barred)
         return sender
@@ -248,4 +248,4 @@ def _ticket(signed: SignedTransaction, sender: Peer) -> Ticket:
     # Of sender and body, not of the encoded whole: an ECDSA signature can be altered into another
     # one that fits as well, and that must not make a second transaction.
     name = hashlib.sha256(sender.fingerprint.encode() + signed.body).digest()
-    return Ticket(name, sender.fingerprint, sender.organisation)
+    return Ticket(name, sender.holder, sender.organisation)

@@ -37,6 +37,7 @@ class Founder:
     p2p: tuple[str, ...]  # multiaddresses
     peer_id: str
     version: str = ""
+    holder: str = ""  # with a SPIFFE identity: what stands for its id, see `identity.delegation`
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Genesis:
             self.chain_name,
             self.fault_model,
             dict(self.cas),
-            [*founder, list(f.p2p), f.peer_id, f.version],
+            [*founder, list(f.p2p), f.peer_id, f.version, *([f.holder] if f.holder else [])],
             self.created_ms,
             self.nonce,
             [t.base_ms, t.step_ms, t.rotate_blocks],
@@ -120,10 +121,13 @@ class Genesis:
 
 
 def _founder(value: list[codec.Value]) -> Founder:
-    kinds = (str, str, str, bytes, str, str, int, list, str, str)
+    kinds: tuple[type, ...] = (str, str, str, bytes, str, str, int, list, str, str)
+    if len(value) > len(kinds):
+        kinds = (*kinds, str)
     parts = codec.fields(["", *value], "", kinds, "founder", CODE)
     codec.list_of(parts[7], str, "addresses of the founder", most=16, code=CODE)
     parts[7] = tuple(parts[7])
+    codec.require(parts[-1] != "" or len(parts) == 10, "founder: an empty holder", CODE)
     return Founder(*parts)
 
 

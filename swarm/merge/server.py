@@ -159,7 +159,7 @@ class Server:
             channel.expect_json(Kind.HELLO)  # it does not listen before it has said that
             refuse(channel, UNWELCOME, fault.cause)
             return None
-        self._guests.known(guest, chain, peer.fingerprint, peer.common_name)
+        self._guests.known(guest, chain, peer.holder, peer.common_name)
         return peer
 
     def audit(self) -> None:

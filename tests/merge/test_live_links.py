@@ -131,9 +131,9 @@ def test_links_are_made_with_renewed_certificates(trio_of_nodes: list[Node]) -> 
     for node in trio_of_nodes:
         held = node.identity
         pem = issue_leaf(new.issued, "SL-1", key=held._private).certificate_pem
-        draft = held.cert_path.with_suffix(".new")
+        draft = held.source.cert.with_suffix(".new")
         draft.write_bytes(pem)
-        draft.replace(held.cert_path)
+        draft.replace(held.source.cert)
     exchange(trio_of_nodes, Key(CONTRACT, 1, 0))
     until(
         lambda: all(node.identity.organisation != before for node in trio_of_nodes),

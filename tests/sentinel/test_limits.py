@@ -37,7 +37,10 @@ def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
 
 def peer(name: str) -> Peer:
-    return cast(Peer, SimpleNamespace(fingerprint=f"key of {name}", common_name=name))
+    return cast(
+        Peer,
+        SimpleNamespace(fingerprint=f"key of {name}", holder=f"key of {name}", common_name=name),
+    )
 
 
 def member(name: str = "m") -> Member:

@@ -145,9 +145,9 @@ def test_a_client_and_a_server_that_renew_go_on(
         new = pki.authority(tmp_path, 2)
         for held, name in ((identity, "SWCI-7"), (server, "SN-1")):
             pem = issue_leaf(new.issued, name, key=held._private).certificate_pem
-            draft = held.cert_path.with_suffix(".new")
+            draft = held.source.cert.with_suffix(".new")
             draft.write_bytes(pem)
-            draft.replace(held.cert_path)
+            draft.replace(held.source.cert)
 
         def renewed() -> bool:
             assert client.version()["protocol"] == 1, "no request fails meanwhile"

@@ -247,7 +247,7 @@ def test_garbage_ends_the_connection(site: Site) -> None:
 def test_a_wait_blocks_nobody_and_ends_with_its_client(site: Site) -> None:
     """Over a bare connection, so that it can be closed in the middle."""
     user = pki.identity(site.directory / "user", Role.SWCI, site.ca, name="user")
-    cert = (str(user.cert_path), str(user.key_path))
+    cert = (str(user.source.cert), str(user.source.key))
     waits = [site.connect(user) for _ in range(sessions.MAX_WAITS)]
     for secure in waits:
         secure.sendall(

@@ -37,6 +37,7 @@ from swarm.ledger.genesis import Genesis
 from swarm.ledger.log import Log
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.recovery import Name
+from swarm.ledger.state.operation import holder_of
 from swarm.mesh.port import MeshPort, PeerInfo
 
 log = logging.getLogger("swarm.ledger")
@@ -444,7 +445,9 @@ class EthereumOrderer(Log):
         state = self._app.state
         if peer.organisation not in state.cas():
             raise RemoteError("SW3106", "the ledger has not admitted your CA yet")
-        if (barred := state.bar(peer.fingerprint)) is not None:
+        node = state.get("nodes", peer.uid)
+        holder = holder_of(node) if node is not None else peer.fingerprint
+        if (barred := state.bar(holder)) is not None:
             raise RemoteError("SW3106", barred)
         fingerprint = bytes.fromhex(peer.fingerprint)
         account = await _thread(account_of, self._client, self._order.contract, fingerprint)

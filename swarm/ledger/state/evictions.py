@@ -2,8 +2,9 @@
 
 A vote counts for all present validators of the voter's organisation; when those of the voting
 organisations are a quorum, the key is barred: every node of it is out, and no transaction signed
-with it is ever taken again. One organisation alone can therefore evict only where it holds a quorum
-of the validators, and then it could have forged the ledger's decisions anyway.
+with it is ever taken again. A node with a SPIFFE identity can make new keys for its id at will, so
+there the id is barred. One organisation alone can therefore evict only where it holds a quorum of
+the validators, and then it could have forged the ledger's decisions anyway.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from swarm.ledger.state import args as a
 from swarm.ledger.state import authorities
 from swarm.ledger.state.draft import Context, Draft, Tables, validators
 from swarm.ledger.state.nodes import depart
-from swarm.ledger.state.operation import FULL, UNKNOWN_NODE, Operation
+from swarm.ledger.state.operation import FULL, UNKNOWN_NODE, Operation, holder_of
 from swarm.ledger.state.records import Eviction
 from swarm.ledger.state.transitions import Transition, Transitions
 from swarm.ledger.state.verdict import Refused
@@ -54,7 +55,7 @@ def evict(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any
     node = draft.node(args["uid"])
     if node is None:
         raise Refused(UNKNOWN_NODE, f"no node {args['uid']} has enrolled")
-    key = node["fingerprint"]
+    key = holder_of(node)
     state = _state_of(draft.eviction(key))
     if state != "barred":
         _check_vote(draft, context, key)
@@ -103,7 +104,7 @@ def _organisations(reader: Tables) -> list[str]:
 
 def _leaves_none(draft: Draft, key: str) -> bool:
     present = [draft.node(validator.uid) for validator in validators(draft)]
-    return all(node is not None and node["fingerprint"] == key for node in present)
+    return all(node is not None and holder_of(node) == key for node in present)
 
 
 def standing(reader: Tables, eviction: Eviction) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def recount(draft: Draft, context: Context) -> None:
         eviction["at"] = context.header.height
         eviction["reason"] = _reason(eviction)
         for uid, node in list(draft.items("nodes")):
-            if node["fingerprint"] == key:
+            if holder_of(node) == key:
                 depart(draft, context, uid, "evicted")["evicted"] = context.header.height
         authorities.recount(draft)
 
@@ -148,9 +149,9 @@ def _reason(eviction: Eviction) -> str:
     return f"{who} was evicted at height {eviction['at']} by the votes of {voters}"
 
 
-def bar(reader: Tables, fingerprint: str) -> str | None:
-    """Why nothing signed with this key is taken any more; None when it is not barred."""
-    record = reader.get("evictions", fingerprint)
+def bar(reader: Tables, holder: str) -> str | None:
+    """Why nothing of this key or SPIFFE id is taken any more; None when it is not barred."""
+    record = reader.get("evictions", holder)
     return str(record["reason"]) if record is not None and record["at"] else None
 
 

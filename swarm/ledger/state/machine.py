@@ -33,6 +33,7 @@ from swarm.ledger.state import (
     membership,
     recoveries,
     rounds,
+    svids,
     taskrunners,
     tasks,
     waiting,
@@ -109,6 +110,8 @@ class State:
             version=founder.version,
             evicted=0,
         )
+        if founder.holder:
+            node["holder"] = founder.holder
         root = Task(
             name=tasks.ROOT,
             type=tasks.ROOT_TYPE,
@@ -169,12 +172,12 @@ class State:
             self._validators = drafts.validators(self)
         return self._validators
 
-    def bar(self, fingerprint: str) -> str | None:
-        """Why a key is barred, for ever; None for all others."""
-        return evictions.bar(self, fingerprint)
+    def bar(self, holder: str) -> str | None:
+        """Why a key or SPIFFE id is barred, for ever; None for all others."""
+        return evictions.bar(self, holder)
 
     def barred(self) -> Mapping[str, str]:
-        """All barred keys, by fingerprint, with the reason; the same object until it changes."""
+        """All that is barred, by fingerprint, with the reason; the same object until it changes."""
         if self._barred is None:
             reasons = ((key, self.bar(key)) for key in self._tables["evictions"])
             self._barred = MappingProxyType({key: why for key, why in reasons if why})
@@ -299,9 +302,10 @@ def execute(block: Draft, context: Context, transaction: Transaction) -> Verdict
 
 
 def _dispatch(draft: Draft, context: Context, transaction: Transaction) -> dict[str, Any]:
-    barred = evictions.bar(draft, context.sender.fingerprint)
+    barred = evictions.bar(draft, context.sender.holder)
     if barred is not None:  # by this very block: earlier ones keep its transactions out of blocks
         raise Refused(evictions.BARRED, barred)
+    svids.check(draft, context.sender)
     operation = DISPATCH.get(transaction.op)
     if operation is None:
         raise Refused("SW4003", f"there is no operation {transaction.op[:48]}")

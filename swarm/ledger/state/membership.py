@@ -1,10 +1,11 @@
 """Membership: which components take part, and which SNs vote.
 
 A node's uid is derived from its key and its announced name, so nobody can speak for, or take the
-place of, another. SNs have one node a key; SWOPs and SLs may have several. Another certificate of
-the same key updates a record only in the role in which it was made. It may come from another CA, as
-when an organisation replaces its own, and moves the node there: that takes the key's signature over
-that very certificate, so nobody but the node itself can do it, and a place in that organisation.
+place of, another. SNs have one node a key (and one active node a SPIFFE id); SWOPs and SLs may have
+several. Another certificate of the same key updates a record only in the role in which it was made,
+and for the same SPIFFE id if there is one. It may come from another CA, as when an organisation
+replaces its own, and moves the node there: that takes the key's signature over that very
+certificate, so nobody but the node itself can do it, and a place in that organisation.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from swarm.ledger.state.operation import (
     Operation,
     check_owner,
     created_by,
+    holder_of,
     role_of_type,
 )
 from swarm.ledger.state.records import Node
@@ -32,6 +34,7 @@ from swarm.ledger.state.verdict import Refused
 MAX_NODES_PER_KEY = 64
 MAX_NODES_PER_ORGANISATION = 1024
 MAX_PAIRS = 64
+SEAT_TAKEN = "SW1230"
 
 NODE_NAME = a.text(0, 128)
 
@@ -71,6 +74,8 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if before is None:
         _make_room(draft, context)
     TRANSITIONS.step(state_of(before), "node.enroll")
+    if sender.vouched is not None:
+        _one_key_for_a_place(draft, context, uid, args["uid_name"])
     votes = _may_vote(draft, uid, before, is_sn and args["validator"])
     node = Node(
         uid=uid,
@@ -93,10 +98,31 @@ def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
         version=args["version"],
         evicted=0,
     )
+    if sender.vouched is not None:
+        node["holder"] = sender.holder
     draft.put("nodes", uid, node)
     if votes or (before is not None and before["validator"]):
         _recount(draft, context)
     return {"uid": uid, "validator": votes} if is_sn else {"uid": uid}
+
+
+def _one_key_for_a_place(draft: Draft, context: Context, uid: str, name: str) -> None:
+    """Keep the holder of a SPIFFE id, who can make keys at will, to one node of each name.
+
+    A learner or operator that comes back with another key has lost the one before, and takes the
+    place of its former self. A network node does not: it would take a vote from one that is alive.
+    Raises Refused.
+    """
+    sender = context.sender
+    for other, node in list(draft.items("nodes")):
+        if other == uid or not node["active"] or holder_of(node) != sender.holder:
+            continue
+        if role_of_type(node["type"]) != sender.role:
+            continue
+        if sender.role == Role.SN:
+            raise Refused(SEAT_TAKEN, f"node {other} has the SPIFFE id of this one, and is active")
+        if node["name"] == name:
+            depart(draft, context, other, "replaced")
 
 
 def _recount(draft: Draft, context: Context) -> None:
@@ -149,7 +175,7 @@ def _make_room(draft: Draft, context: Context) -> None:
     own = [
         (record["active"], record["joined"], uid)
         for uid, record in draft.items("nodes")
-        if record["fingerprint"] == sender.fingerprint
+        if holder_of(record) == sender.holder
     ]
     if len(own) < MAX_NODES_PER_KEY:
         return

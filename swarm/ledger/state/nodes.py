@@ -18,6 +18,7 @@ TRANSITIONS = Transitions(
         Transition("inactive", "node.leave", "inactive", "it had left already"),
         Transition("active", "evicted", "evicted", "a quorum has barred its key"),
         Transition("inactive", "evicted", "evicted", "the same"),
+        Transition("active", "replaced", "inactive", "its SPIFFE id has this name with a new key"),
         Transition("active", "given up", "inactive", "a recovery went on without it"),
         Transition("inactive", "displaced", "absent", "its key needs the place for a new name"),
         Transition(

@@ -54,8 +54,15 @@ def check_owner(node: Node, context: Context) -> None:
     """Raise Refused unless the sender's key enrolled the node, in the role that it has now."""
     if node["fingerprint"] != context.sender.fingerprint:
         raise Refused(NOT_YOURS, f"node {node['uid']} belongs to another key")
+    if holder_of(node) != context.sender.holder:
+        raise Refused(NOT_YOURS, f"node {node['uid']} belongs to another SPIFFE id")
     if role_of_type(node["type"]) != context.sender.role:
         raise Refused(NOT_YOURS, f"node {node['uid']} is of the type {node['type']}")
+
+
+def holder_of(node: Mapping[str, Any]) -> str:
+    """Fingerprint of what the node's certificates are issued to: its key, or a SPIFFE id."""
+    return str(node.get("holder") or node["fingerprint"])
 
 
 def role_of_type(kind: str) -> Role:

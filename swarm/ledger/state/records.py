@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from typing_extensions import NotRequired
+
 
 class Node(TypedDict):
     """nodes/{uid}: a component that enrolled; only its own key can change it."""
@@ -31,6 +33,7 @@ class Node(TypedDict):
     joined: int  # height
     version: str
     evicted: int  # height at which its key was barred; 0 for members in good standing
+    holder: NotRequired[str]  # of a node with a SPIFFE identity: fingerprint that stands for its id
 
 
 class Authority(TypedDict):
