@@ -161,7 +161,7 @@ class Server:
             self._tell(guest, f"turned away {guest.name}: {fault}")
             refusal = content([f"ERROR : {fault}"], 403)
             return lambda request: refusal
-        self._guests.known(guest, chain, peer.fingerprint, peer.common_name)
+        self._guests.known(guest, chain, peer.holder, peer.common_name)
         return lambda request: self._answer(request, peer, secure, guest)
 
     # ------------------------------------------------------------ requests
