@@ -133,7 +133,7 @@ def _history(env: Mapping[str, str], user_directory: Path) -> Path:
     Of a container, the user directory is all that outlives it.
     """
     home = env.get("SWARM_HOME")
-    if not home and user_directory == Path(USER_DIRECTORY) and user_directory.is_dir():
+    if not home and user_directory == Path(USER_DIRECTORY):
         return user_directory / ".swci_history"
     return Path(home or Path.home() / ".swarm") / "swci_history"
 
