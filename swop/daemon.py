@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from swarm.api.models import VerdictError
 from swarm.errors import LocalError, RemoteError, SwarmFault
+from swarm.pulse import EVERY, Pulse
 from swop import operator as core
 from swop.content import ContentRequest
 from swop.log_stream import LogStreams
@@ -89,6 +90,7 @@ class Daemon:
         self._pairs: dict[int, Pair] = {}  # of the operation at hand; the worker's
         self._at_hand: tuple[str, Work] | None = None  # a build, a pull or content
         self._stopping = threading.Event()
+        self._pulse = Pulse()
         self._chain = ""  # of the ledger at hand; the watch's
         self._barred = ""  # why the members have evicted us, if they have
         self._threads: list[threading.Thread] = []
@@ -118,15 +120,25 @@ class Daemon:
         watch = self._api.watch([key, bar], uid=self._host.uid, start_over=True)
         watch.on_change(lambda changed: self._hear(changed, key, bar))
         self._hear(watch, key, bar)
-        while (event := self._events.get()) is not None and not self._stopping.is_set():
+        while (event := self._next_event()) is not None and not self._stopping.is_set():
             self._take(event)
         self._leave()
         if self._barred:
             raise RemoteError(BARRED, self._barred)
 
+    def _next_event(self) -> core.Event | None:
+        """Wait for the next event; None to stop."""
+        while True:
+            self._pulse.beat()
+            try:
+                return self._events.get(timeout=EVERY)
+            except queue.Empty:
+                continue
+
     def _connect(self) -> bool:
         """Wait for the SN; False when we were stopped meanwhile."""
         for attempt in range(1, CONNECT_TRIES + 1):
+            self._pulse.beat()
             if self._api.is_up():
                 log.info("API-Server is UP!")
                 return True

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("swarm", "sentinel", "swop", "swci", "certs", "swarmlearning")
 COMMON = {"swarm.errors", "swarm.error_catalogue", "swarm.log", "swarm.bucket", "swarm.address",
-          "swarm.logfile", "swarm.guests", "swarm.inherited"}  # fmt: skip
+          "swarm.logfile", "swarm.guests", "swarm.inherited", "swarm.pulse"}  # fmt: skip
 
 # Of files: there is nothing of a daemon in them.
 FORMATS = ("swop.profile", "swop.located_yaml")

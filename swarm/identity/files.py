@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,15 +35,30 @@ class PemFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Whole file. Raises LocalError SW1202."""
+    """Whole file. Raises LocalError SW1202, SW9012 when it is not for this user."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
+    except PermissionError as fault:
+        raise _not_ours(path) from fault
     except OSError as fault:
         raise LocalError("SW1202", f"cannot read {path} ({fault.strerror})") from fault
     if len(data) > MAX_FILE:
         raise LocalError("SW1202", f"{path} is larger than {MAX_FILE} bytes")
     return data
+
+
+def _not_ours(path: Path) -> LocalError:
+    """Why a file may not be read; in a container, mostly because the node runs as another user."""
+    try:
+        info = path.stat()
+    except OSError:
+        return LocalError("SW1202", f"cannot read {path} (a directory above it is closed to us)")
+    return LocalError(
+        "SW9012",
+        f"{path} belongs to user {info.st_uid} with mode {info.st_mode & 0o777:04o}, and this "
+        f"node runs as user {os.geteuid()}",
+    )
 
 
 def read_file(path: Path) -> PemFile:
@@ -100,8 +116,12 @@ def read_private_key(path: Path) -> PrivateKey:
     Raises LocalError: SW1208 no such file or no key in it, SW1202 unreadable, SW1210 a kind that
     is not accepted.
     """
-    if not path.exists():
-        raise LocalError("SW1208", f"there is no key file {path}")
+    try:
+        path.stat()
+    except PermissionError as fault:
+        raise _not_ours(path) from fault
+    except OSError as fault:
+        raise LocalError("SW1208", f"there is no key file {path}") from fault
     data = read_bytes(path)
     if b"PRIVATE KEY-----" not in data:
         raise LocalError("SW1208", f"{path} holds no PEM private key")

@@ -125,6 +125,7 @@ def create_arguments(launch: Launch, image: str) -> list[str]:
         words.append(f"--volume={LINK_DIRECTORY}")
     if launch.remove and not arguments.has(given, "rm"):
         words.append("--rm=true")
+    words += _user(launch)
     words += _pass_through(given)
     return [*words, image, "python3", "-m", launch.component.module, *launch.arguments]
 
@@ -214,6 +215,21 @@ def _defaults(given: DockerArguments) -> Sequence[str]:
         # A first process ignores signals that it does not handle yet: `docker stop` of a node that
         # is still starting would wait out its patience.
         words.append("--init=true")
+    return words
+
+
+def _user(launch: Launch) -> list[str]:
+    """The node's user: the owner of its private key, which nobody else may read; or as given.
+
+    An operator is of the group that may use the engine's socket besides.
+    """
+    words = []
+    key = launch.env.get("SWARM_ID_KEY")
+    if key is not None and not arguments.has(launch.docker, "user"):
+        owner = Path(key).stat()
+        words.append(f"--user={owner.st_uid}:{owner.st_gid}")
+    if group := launch.container_env.get("SWOP_DOCKER_GID"):
+        words.append(f"--group-add={group}")
     return words
 
 

@@ -57,6 +57,7 @@ from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
 from swarm.merge.wire import Channel
+from swarm.pulse import Pulse
 
 log = logging.getLogger("swarm.learner")
 
@@ -124,6 +125,7 @@ class Learner:
         self._said = ""
         self._said_at = 0.0
         self._status: int | None = None
+        self._pulse = Pulse()
 
     def run(self) -> int:
         """Serve programs until one says bye. Raises LocalError when it cannot start."""
@@ -145,6 +147,7 @@ class Learner:
     # ------------------------------------------------------------------- loop
 
     def _turn(self) -> None:
+        self._pulse.beat()
         try:
             event = self._events.get(timeout=TICK)
         except queue.Empty:

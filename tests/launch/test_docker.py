@@ -48,6 +48,7 @@ def test_the_first_network_node_of_the_guide(
         "--env=SN_I_AM_SENTINEL=1",
         "--env=SN_API_SERVER_PORT=30304",
         "--env=SN_ETH_PORT_EXT=30303",
+        f"--user={os.getuid()}:{os.getgid()}",
         f"--env=SWARM_ID_KEY={files}/key.pem",
         f"--env=SWARM_ID_CERT={files}/cert.pem",
         f"--env=SWARM_ID_CAPATH={files}/capath",
@@ -443,3 +444,19 @@ def test_podman_serves_where_docker_is_not(
         words = ["-d", "--usr-dir=usr", "--profile-file-name=profile.yaml", "--sn-ip=1.1.1.1"]
         assert cli.run_swop(words) == 0
     assert f"--volume={files}/podman.sock:/var/run/docker.sock" in docker.created()
+
+
+def test_a_node_runs_as_the_owner_of_its_key(
+    docker: FakeDocker, files: Path, identity: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever calls the command: with sudo that is root, and the key is still the user's."""
+    if os.getuid() == 0:
+        os.chown(files / "key.pem", 1234, 5678)
+    owner = (files / "key.pem").stat()
+    assert cli.run_sn(["-d", *SN, *identity]) == 0
+    assert f"--user={owner.st_uid}:{owner.st_gid}" in docker.created()
+
+
+def test_a_user_that_is_given_counts(docker: FakeDocker, files: Path, identity: list[str]) -> None:
+    assert cli.run_sn(["-d", *SN, *identity, "-u", "77"]) == 0
+    assert [word for word in docker.created() if word.startswith("--user")] == ["--user=77"]
