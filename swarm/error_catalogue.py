@@ -562,6 +562,10 @@ CATALOGUE: dict[str, Entry] = {
         "the directory for logs cannot be written to",
         "name a directory with LOGS_DIR that this node's user may write to, or leave LOGS_DIR out",
     ),
+    "SW9013": Entry(
+        "the archive of logs cannot be written",
+        "name a directory with --output that you may write to and that has space",
+    ),
     "SW9012": Entry(
         "a file of the node's identity is closed to the user that the node runs as",
         "start the node as the file's owner (a container: --user), or give the file to this user",

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "swarm.audit": {"swarm.identity", "swarm.ledger", "swarm.api", "swarm.merge.blocks",
                     "swarmlearning.tensors"},
     "swarm.launch": {"swarm.identity", "certs"},
+    "swarm.collect": {"swarm.identity", "swarm.launch"},
     # A whole host from one file: above the commands that start single nodes, which only name it.
     "swarm.host": {"swarm.identity", "swarm.api", "swarm.launch", "certs", *FORMATS},
     "sentinel": {"swarm.identity", "swarm.ledger", "swarm.mesh", "swarm.api"},

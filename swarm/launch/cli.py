@@ -18,7 +18,7 @@ Build = Callable[[Arguments], Launch]
 
 def run_sn(argv: Sequence[str] | None = None) -> int:
     """run-sn: start a network node."""
-    return _guarded("run-sn", lambda words: _run(SN, components.sn, words), argv)
+    return guarded("run-sn", lambda words: _run(SN, components.sn, words), argv)
 
 
 def run_sl(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def run_sl(argv: Sequence[str] | None = None) -> int:
 
         return components.sl(parsed, find)
 
-    return _guarded("run-sl", lambda words: _run(SL, build, words), argv)
+    return guarded("run-sl", lambda words: _run(SL, build, words), argv)
 
 
 def run_swop(argv: Sequence[str] | None = None) -> int:
@@ -44,25 +44,26 @@ def run_swop(argv: Sequence[str] | None = None) -> int:
             parsed, lambda: docker_backend.default_socket(Docker.find(parsed.flag("sudo")))
         )
 
-    return _guarded("run-swop", lambda words: _run(SWOP, build, words), argv)
+    return guarded("run-swop", lambda words: _run(SWOP, build, words), argv)
 
 
 def run_swci(argv: Sequence[str] | None = None) -> int:
     """run-swci: start a command interface."""
-    return _guarded("run-swci", lambda words: _run(SWCI, components.swci, words), argv)
+    return guarded("run-swci", lambda words: _run(SWCI, components.swci, words), argv)
 
 
 def stop_swarm(argv: Sequence[str] | None = None) -> int:
     """stop-swarm: end the nodes of this host."""
-    return _guarded("stop-swarm", stop.main, argv)
+    return guarded("stop-swarm", stop.main, argv)
 
 
 def swarm(argv: Sequence[str] | None = None) -> int:
     """swarm: look at what runs here."""
-    return _guarded("swarm", look.main, argv)
+    return guarded("swarm", look.main, argv)
 
 
-def _guarded(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
+def guarded(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
+    """Execute a command; what it complains about goes to standard error, with its name."""
     try:
         return body(sys.argv[1:] if argv is None else argv)
     except (UsageError, LocalError) as error:

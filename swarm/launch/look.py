@@ -17,6 +17,7 @@ USAGE = """Usage: swarm init           write swarm.yaml: a whole host in one fil
        swarm logs [-f] [--tail <n>] [<name>]
                              the log of a node, an SL or an ML, running or removed; without a name,
                              what has a log here. -f: and what is to come; --tail: the last lines
+       swarm collect         one archive with what helps to find a fault, and no secret
        swarm ledger recover  go on when a quorum is lost for good
        swarm ledger accept   follow such a recovery
        swarm ledger verify   check a whole ledger with nothing but the CAs' certificates
@@ -46,6 +47,7 @@ COMMANDS = {
 }
 
 HOST_COMMANDS = {
+    "collect": "swarm.collect.command:main",
     "doctor": "swarm.host.doctor.command:main",
     "init": "swarm.host.init:main",
     "status": "swarm.host.status.command:main",

@@ -1,0 +1,1 @@
+"""`swarm collect`: what somebody needs to help this host, in one archive, and no secret in it."""
