@@ -182,6 +182,8 @@ class DockerRuntime:
         found: dict[str, Any] = {}
         if program.user:
             found["user"] = program.user
+        elif program.role == "SL":
+            found["user"] = "0:0"  # whoever owns the keys: the image's own user could read none
         if program.hostname:
             found["hostname"] = program.hostname
         if program.dns:
