@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,7 +162,8 @@ def test_the_image(engine: docker.DockerClient) -> None:
 
 
 def test_nodes_in_containers(host: Host) -> None:
-    sn1 = host.node("sn", "sn1", "--host-ip=sn1", "--sentinel", "--apls-ip=192.0.2.1")
+    secret = ["-e", "DB_PASSWORD=gEhE1m-99"]
+    sn1 = host.node("sn", "sn1", "--host-ip=sn1", "--sentinel", "--apls-ip=192.0.2.1", *secret)
     wait_for(sn1, READY)
     sn2 = host.node("sn", "sn2", "--host-ip=sn2", "--sentinel-ip=sn1")
     wait_for(sn2, READY)
@@ -196,9 +198,25 @@ def test_nodes_in_containers(host: Host) -> None:
     for name in ("sn1", "swop1", "sl1"):
         assert host.engine.containers.get(name).status == "exited"
         assert " : INFO : " in host.run("swarm", "logs", name)
+    collect(host)
     host.run("stop-swarm", "--runtime=docker")
     network = {c.name for c in host.engine.containers.list(all=True, filters={"network": NETWORK})}
     assert network == {"ml1", "ml2"}
+
+
+def collect(host: Host) -> None:
+    """Logs and descriptions of ended containers, in one archive, without their secrets."""
+    path = host.root / host.run("swarm", "collect").splitlines()[-1]
+    with tarfile.open(path) as archive:
+        files = {
+            member.name.partition("/")[2]: archive.extractfile(member).read().decode()  # type: ignore[union-attr]
+            for member in archive.getmembers()
+        }
+    tag = default_image().split(":")[1]
+    assert {f"sn_{tag}_1.log", f"swop_inspect_{tag}_1.log", "user_2.log"} <= set(files)
+    assert any(READY in text for name, text in files.items() if name.startswith("sn_"))
+    assert "CN=SN-sn1" in files["certificates.txt"] and "profiles/p.yaml" in files
+    assert not any("gEhE1m" in text for text in files.values())
 
 
 def operator(host: Host) -> Container:
