@@ -38,11 +38,12 @@ import numpy as np
 from swarmlearning.numpy import SwarmCallback
 swarm = SwarmCallback(
     syncFrequency=1, minPeers=2, totalEpochs=2, adsValData=1.0,
-    lossFunction=lambda weights, data: 0.5, metricFunction=lambda weights, data: 0.75,
+    lossFunction=lambda weights, data: float(weights["w"].mean()),
+    metricFunction=lambda weights, data: 1 - float(weights["w"].mean()) / 2,
 )
 weights = swarm.on_train_begin({"w": np.ones(4, np.float32)})
 for epoch in range(2):
-    weights = swarm.on_batch_end(weights)
+    weights = swarm.on_batch_end({"w": weights["w"] / 2})
     swarm.on_epoch_end()
 swarm.on_train_end(weights)
 """
@@ -211,6 +212,12 @@ def whole_script(site: Site) -> None:
     assert GOLDEN.read_text() == expected
 
 
+def reported(contract: dict[str, Any] | None) -> int:
+    """How many learners have said how good the first merged model is."""
+    members = contract["members"].values() if contract else ()
+    return sum(member["reported_round"] >= 0 for member in members)
+
+
 def who_is_listed(site: Site) -> None:
     """In the middle of a training: nodes of all kinds, and whom they talk to.
 
@@ -228,8 +235,10 @@ def who_is_listed(site: Site) -> None:
     assert told[5]["result"]["state"] == "COMPLETE"
     key = f"contracts/{CONTRACT}"
     watch = site.client.watch([key])
-    assert watch.wait(lambda w: w.records[key] and len(w.records[key]["members"]) == 2, PATIENCE)
-    *_, listed = site.documents("LIST NODES")
+    assert watch.wait(lambda w: reported(w.records[key]) == 2, PATIENCE)
+    *_, listed, performance = site.documents("LIST NODES", f"PERFDATA {CONTRACT}")
+    began = {"loss": 1.0, "metric": 0.5, "epochs": 0, "total_epochs": 2, "sl_admin": False}
+    assert [{**row, "uid": ""} for row in performance["result"]] == [{**began, "uid": ""}] * 2
     nodes = {node["name"]: node for node in listed["result"]["nodes"]}
     kinds = {site.named(name): node["type"] for name, node in nodes.items()}
     assert kinds == {
