@@ -172,11 +172,9 @@ class Site:
         text = re.sub(r"model [0-9a-f]{64}", "model <digest>", text)
         text = re.sub(r"(swop\d-\w+-[su]-\d)-\w+", r"\1", text)
         text = re.sub(r"\n {8}[^\n]*", "", text)  # logs of programs
-        failed = r"(    swop\d-\w+-s-)\d( : the ML program exited[^\n]*\n)(?:\1\d\2)?"
-        text = re.sub(failed, r"\1<n>\2", text)  # the other one may have been quick enough, too
-        text = re.sub(
-            r"is (ASSIGNED|RUNNING) with task train", "is <at work> with task train", text
-        )
+        # One failure ends the task; the other pair may have been quick enough, too.
+        text = re.sub(r"(    swop\d-\w+-s-)\d( : [^\n]*\n)(?:\1\d[^\n]*\n)?", r"\1<n>\2", text)
+        text = re.sub(r"is (ASSIGNED|RUNNING) with task", "is <at work> with task", text)
         text = re.sub(r"PEER COUNT : \d", "PEER COUNT : <n>", text)  # they leave about now
         text = text.replace(str(self.sn1.port), "<sn1>").replace(str(self.sn2.port), "<sn2>")
         waiting = r"(WAITING FOR TASKRUNNER[^\n]*\n)(?:    [^\n]*\n)*?(    (?:TASKRUNNER|WARNING))"
