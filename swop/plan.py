@@ -222,7 +222,7 @@ def _learner(profile: Profile, node: Node, name: str, common: Common) -> Program
         environment={**profile.envvars, **node.slenvvars, **wiring},
         mounts=mounts,
         link=common.link,
-        labels={**node.sllabels, **common.labels, LABEL_ROLE: "SL"},
+        labels={**node.sllabels, **_spiffe_label(node), **common.labels, LABEL_ROLE: "SL"},
         user=common.host.user,
         hostname=node.slhostname or "",
         published=(node.slport, inside) if node.slport else None,
@@ -282,6 +282,12 @@ def _identity(node: Node) -> tuple[dict[str, str], tuple[Mount, ...]]:
         target = attribute.tgt.rstrip("/") or "/"
         mounts[target] = Mount(attribute.mType, attribute.src, target, read_only=True)
     return variables, tuple(mounts.values())
+
+
+def _spiffe_label(node: Node) -> dict[str, str]:
+    """What a SPIFFE agent may know a learner's container by, as those of run-sl."""
+    kinds = {item.attribute.aType for item in node.identity}
+    return {"swarm-node-type": "sl"} if AttributeType.SPIFFE_SOCKETPATH in kinds else {}
 
 
 def _own_address(node: Node, name: str, host: Host) -> str:

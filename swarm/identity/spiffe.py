@@ -43,6 +43,7 @@ log = logging.getLogger("swarm.identity")
 PATIENCE = 60.0  # seconds for the first answer
 RETRY, RETRY_MOST = 0.5, 10.0  # seconds between two attempts
 MAX_SVIDS = 64
+MAX_SOCKET_PATH = 100  # bytes; Linux has room for 107
 MAX_CAS = 512
 
 
@@ -120,7 +121,7 @@ class Agent:
             ended.set()
 
         try:
-            client = WorkloadApiClient(f"unix:{self.socket}")
+            client = WorkloadApiClient(f"unix:{_short(self.socket)}")
         except PySpiffeError as fault:
             return str(fault)
         stream = client.stream_x509_contexts(self._take, fail, retry_connect=False)
@@ -142,6 +143,11 @@ class Agent:
     def _set_trouble(self, text: str) -> None:
         with self._news:
             self._trouble = text
+
+
+def _short(path: str) -> str:
+    """The path, without the links of a private root where it is too long for a Unix socket."""
+    return path if len(os.fsencode(path)) < MAX_SOCKET_PATH else os.path.realpath(path)
 
 
 def _reason(error: Exception) -> str:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from swarm.errors import LocalError
-from swarm.launch import components, docker_backend, look, process_backend, stop
+from swarm.launch import components, docker_backend, look, process_backend, spiffe, stop
 from swarm.launch.arguments import Arguments, UsageError, parse
 from swarm.launch.docker_backend import Docker
 from swarm.launch.docker_options import known_options
 from swarm.launch.helps import usage
-from swarm.launch.plan import ML, SL, SN, SWCI, SWOP, Component, Launch
+from swarm.launch.plan import ML, SL, SN, SWCI, SWOP, Component, Launch, default_image
 
 Build = Callable[[Arguments], Launch]
 
@@ -84,10 +84,23 @@ def _run(component: Component, build: Build, argv: Sequence[str]) -> int:
     command = f"run-{component.name}"
     _notices(command, parsed)
     process = _is_process(parsed)
+    if not process:
+        _find_socket(parsed)
     launch = build(parsed)
     if process:
         return process_backend.start(launch)
     return docker_backend.start(launch, Docker.find(parsed.flag("sudo")))
+
+
+def _find_socket(parsed: Arguments) -> None:
+    """Put a volume and a path in place of the name of a volume or container. Raises UsageError."""
+    name = parsed.own.get("socket-path", "")
+    if not name or not spiffe.is_name(name):
+        return
+    docker = Docker.find(parsed.flag("sudo"))
+    image = parsed.own.get("image") or default_image()
+    place = spiffe.only_one(name, docker_backend.find_sockets(docker, name, image))
+    parsed.own["socket-path"] = f"{place.source}:{place.inside}"
 
 
 def _is_process(parsed: Arguments) -> bool:

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swarm.launch import arguments
+from swarm.launch import arguments, spiffe
 from swarm.launch.arguments import Arguments, Option, UsageError
 from swarm.launch.plan import (
     LINK_DIRECTORY,
@@ -47,7 +47,7 @@ COMMON = (
     Option(("key",), "private key of the certificate"),
     Option(("capath",), "directory of trusted CA certificates"),
     Option(("cacert",), "file of trusted CA certificates"),
-    Option(("socket-path",), "SPIFFE workload API (not available in this version)"),
+    Option(("socket-path",), "SPIFFE agent: socket file, volume:path, volume or container"),
 )
 LICENCE = tuple(
     Option(names, "accepted and ignored: no licence is needed")
@@ -117,6 +117,7 @@ class _Builder:
         self.process_env: dict[str, str] = {}
         self.mounts: list[Mount] = []
         self.ports: list[tuple[int, int]] = []
+        self.labels: dict[str, str] = {}
 
     def get(self, option: str) -> str | None:
         return self.parsed.own.get(option)
@@ -153,11 +154,12 @@ class _Builder:
                 path = existing(value, option, fits, complaint)
                 self.env[variable] = path
                 self.mounts.append(Mount(path, path))
-        if self.get("socket-path") is not None:
-            raise UsageError(
-                "--socket-path: SPIFFE identities are not available in this version; "
-                "they come with a later one"
-            )
+        if (value := self.get("socket-path")) is not None:
+            place = spiffe.place_of(value, container=self.get("runtime") != "process")
+            self.container_env[spiffe.VARIABLE] = place.in_container
+            self.process_env[spiffe.VARIABLE] = place.on_host
+            self.mounts.append(Mount(place.source, spiffe.DIRECTORY))
+            self.labels[spiffe.LABEL] = self.component.name
 
     def network_node(self) -> None:
         self.copy("sn-ip", "SN_NODE_IP")
@@ -190,6 +192,7 @@ class _Builder:
             process_env=self.process_env,
             mounts=tuple(self.mounts),
             ports=tuple(dict.fromkeys(self.ports)),
+            labels=self.labels,
             docker=checked_volumes(docker),
             arguments=tuple(command),
             image=self.get("image") or "",

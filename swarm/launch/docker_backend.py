@@ -30,6 +30,7 @@ from swarm.launch.plan import (
     Sidecar,
     default_image,
 )
+from swarm.launch.spiffe import DIRECTORY, Place
 
 INFO_FILE = "/tmp/container_info_file"  # noqa: S108 - a name inside the container, known to SWOP
 
@@ -118,6 +119,7 @@ def create_arguments(launch: Launch, image: str) -> list[str]:
     for mount in launch.mounts:
         mode = ":ro" if mount.read_only else ""
         words.append(f"--volume={mount.source}:{mount.target}{mode}")
+    words += [f"--label={name}={value}" for name, value in launch.labels.items()]
     words += [f"--publish={outside}:{inside}" for outside, inside in launch.ports]
     mounted = [value.split(":")[1:2] for name, value in given if name == "volume" and value]
     with_program = any(sidecar.kind == ML.name for sidecar in launch.sidecars)
@@ -183,6 +185,44 @@ def find_network_node(docker: Docker, name: str, image: str) -> str:
     if not addresses:
         raise UsageError(f"cannot contact {name}")
     return addresses[0]
+
+
+# Executed in the node's image: sockets below its argument, not too deep, one on each line.
+_LIST_SOCKETS = """
+import os, stat, sys
+top = sys.argv[1]
+for place, directories, files in os.walk(top):
+    if place.count("/") - top.count("/") > 3:
+        directories.clear()
+    for name in files:
+        path = os.path.join(place, name)
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            print(os.path.relpath(path, top))
+"""
+
+
+def find_sockets(docker: Docker, name: str, image: str) -> list[Place]:
+    """Sockets in the volume of that name, else in what the container of that name has mounted."""
+    try:
+        sources = [docker.run("volume", "inspect", "--format", "{{.Name}}", name)]
+    except LocalError:
+        shown = "{{if .Name}}{{.Name}}{{else}}{{.Source}}{{end}}"
+        template = f'{{{{range .Mounts}}}}{shown}{{{{"\\n"}}}}{{{{end}}}}'
+        try:
+            sources = docker.run("container", "inspect", "--format", template, name).splitlines()
+        except LocalError:
+            return []
+    found = []
+    for source in dict.fromkeys(one.strip() for one in sources if one.strip()):
+        if Path(source).is_absolute() and not Path(source).is_dir():
+            continue  # a single file of the host, the engine's own socket for instance
+        listed = docker.run(
+            "container", "run", "--rm", "--network=none", "--user=0",
+            f"--volume={source}:{DIRECTORY}:ro", "--entrypoint=python3", image,
+            "-c", _LIST_SOCKETS, DIRECTORY,
+        )  # fmt: skip
+        found += [Place(source, line) for line in listed.splitlines() if line]
+    return found
 
 
 def containers(docker: Docker, component: Component, running: bool) -> list[str]:

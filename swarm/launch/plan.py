@@ -66,6 +66,7 @@ class Launch:
     process_env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()  # (of this host, inside)
+    labels: Mapping[str, str] = field(default_factory=dict)  # of a container
     docker: DockerArguments = ()
     arguments: tuple[str, ...] = ()  # for the node's program
     image: str = ""
