@@ -29,6 +29,7 @@ RUN_HERE = {
     "docs/how-to/one-file.md",  # these two by tests/docs/test_host_pages.py
     "docs/how-to/before-you-train.md",
     "docs/how-to/logs.md",  # by tests/docs/test_logs_page.py
+    "docs/how-to/without-operator.md",  # by tests/docs/test_run_sl_page.py
     "docs/how-to/hand-on-logs.md",  # by tests/collect/test_page.py
     "docs/how-to/reverse-proxy.md",  # by tests/e2e/test_reverse_proxy.py
     "docs/how-to/commands-from-programs.md",  # by tests/swci/test_web_page.py

@@ -167,6 +167,9 @@ def test_the_life_of_a_swarm(host: Host, licence_server: socket.socket) -> None:
     host.run("stop-swarm", "--sn", "--keep", "--runtime=process")
     until(lambda: not (host.home / "sn1" / "data").exists(), 10, "the data of --rm are gone")
     assert "Starting SWARM-API-SERVER" in host.log("sn1")
+    host.run(*host.node("run-sn", "sn1", *sn, "--sentinel", *first))
+    host.wait("sn1", READY.format(port=api))
+    assert "kept" not in host.commands(api, "LIST CONTRACTS"), "a new ledger"
 
     assert select.select([licence_server], [], [], 0) == ([], [], []), "port 5814 was contacted"
 
