@@ -1,4 +1,4 @@
-"""Two network nodes, operators with pairs of learner and program as processes, and commands."""
+"""Network nodes, operators with pairs of learner and program as processes, and commands."""
 
 from __future__ import annotations
 
@@ -129,12 +129,13 @@ def profile(
 class Swarm:
     """The network, and what a command interface sees of it."""
 
-    def __init__(self, run: Processes, directory: Path) -> None:
+    def __init__(self, run: Processes, directory: Path, network_nodes: int = 2) -> None:
         self.run = run
         self.directory = directory
         self.ca = pki.authority(directory)
         self.sns: list[Daemon] = [run.sn("sn1", self.ca)]
-        self.sns.append(run.sn("sn2", self.ca, sentinel=self.sns[0]))
+        for number in range(2, network_nodes + 1):
+            self.sns.append(run.sn(f"sn{number}", self.ca, sentinel=self.sns[0]))
         self.operators: list[Operator] = []
         identity = run.identity(self.ca, Role.SWCI, "operator")
         self._client: ApiClient | None = None

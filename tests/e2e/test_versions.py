@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     directory = tmp_path_factory.mktemp("versions")
     with Processes(directory) as run:
-        swarm = Swarm(run, directory)
+        swarm = Swarm(run, directory, network_nodes=1)
         yield swarm
         swarm.close()
 

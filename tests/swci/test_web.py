@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import requests
@@ -18,7 +19,7 @@ from swarm.errors import RemoteError
 from swarm.identity import Role
 from swci.output import LinesOutput
 from swci.web import sessions
-from swci.web.conversation import MAX_BODY, MAX_HEAD
+from swci.web.conversation import MAX_BODY, MAX_HEAD, content, converse
 from swci.web.server import command_of
 from swci.web.upload import file_of
 from tests import pki
@@ -358,6 +359,27 @@ def test_any_upload(kind: str, body: bytes, head: bytes) -> None:
             assert "/" not in name and not name.startswith(".")
         except RemoteError as fault:
             assert fault.code == "SW8044"
+
+
+PIECES = st.sampled_from(
+    [b"POST /exec?cmd=pwd HTTP/1.1\r\n", b"Host: x\r\n", b"Content-Length: 3\r\n", b"\r\n", b"abc",
+     b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n", b"Expect: 100-continue\r\n"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES | st.binary(max_size=50), max_size=12))
+def test_any_conversation(pieces: list[bytes]) -> None:
+    """Whatever is said, it ends with answers or none, and never with an exception."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"".join(pieces))
+        theirs.shutdown(socket.SHUT_WR)
+        converse(cast(ssl.SSLSocket, ours), lambda request: content([request.path]))
+        ours.shutdown(socket.SHUT_WR)
+        said = b""
+        while data := theirs.recv(1 << 16):
+            said += data
+        assert not said or said.startswith(b"HTTP/1.1 ")
 
 
 def test_the_document_of_a_command(site: Site) -> None:
