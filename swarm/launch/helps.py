@@ -54,6 +54,7 @@ _ABOUT: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
                 f"--profile-file-name p.yaml {_IDENTITY}",
             ),
             ("keep what it started, to look at it", "… -e SWOP_KEEP_CONTAINERS=True"),
+            ("let tasks fetch data from a server inside", "… -e SWOP_CONTENT_HOSTS=data.lan"),
         ),
     ),
     SWCI.name: (
