@@ -329,7 +329,7 @@ def _identity(args: argparse.Namespace) -> Identity:
         for name in ("cert", "key", "capath", "cacert")
         if (value := getattr(args, name)) is not None
     }
-    return Identity.from_env({**os.environ, **given}, role=Role.SN)
+    return Identity.from_env({**os.environ, **given}, role=Role.SN, keys=args.data_dir)
 
 
 @contextmanager

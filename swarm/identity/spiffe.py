@@ -236,6 +236,8 @@ def connect(socket: str, role: Role | None, keys: Path | None) -> SpiffeSource:
     """Wait for the agent, and choose an SVID. Raises LocalError SW1225 to SW1228."""
     if importlib.util.find_spec("spiffe") is None:
         raise LocalError("SW1228", "there is no package `spiffe`")
+    # Programs that this one starts use no gRPC; its preparations for a fork only cost and complain.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     agent = Agent(socket)
     started = time.monotonic()
     log.info("waiting for an identity from the SPIFFE agent at %s", agent.socket)

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm.errors import RemoteError
 from swarm.identity import Peer, Role, TrustStore, member_fingerprint, verify_chain
@@ -171,6 +173,18 @@ def test_kinds_of_keys_and_numbers() -> None:
     changed[-1] ^= 1
     with pytest.raises(RemoteError, match="SW1221"):
         verify_chain([CHAIN[0], bytes(changed)], cas(ORG))
+
+
+@given(st.integers(0, len(CHAIN[1]) - 1), st.integers(1, 255), st.integers(0, 3))
+def test_damaged_delegations_are_refused_and_nothing_else(at: int, flip: int, cut: int) -> None:
+    damaged = bytearray(CHAIN[1])
+    damaged[at] ^= flip
+    try:
+        peer = verify_chain([CHAIN[0], bytes(damaged[: len(damaged) - cut])], cas(ORG))
+    except RemoteError as fault:
+        assert fault.code.startswith("SW12")
+    else:  # what its mark has gone from is an ordinary certificate that belongs to no path
+        assert peer.vouched is None
 
 
 def test_who_may_delegate() -> None:
