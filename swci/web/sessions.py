@@ -23,13 +23,14 @@ from swci.command import CommandError
 from swci.output import Output
 from swci.ports import SLICE, Clock
 from swci.result import Result
-from swci.session import Session
+from swci.session import Outcome, Session
 
 log = logging.getLogger("swci")
 
 MAX_SESSIONS = 64  # the one that was used least recently is forgotten for a new one
 MAX_QUEUED = 8  # commands of one session that wait for their turn or run
 MAX_WAITS = 8  # waits of one session
+ENDED = "the session has ended meanwhile, by EXIT"
 QUEUE = 60.0  # seconds that a command waits for its turn: longer than any other one should take
 
 
@@ -74,12 +75,9 @@ class Sessions:
         """
         if self._only_waits(line):
             with self._waiting(key) as seat:
-                return _wait(seat, line, out, abandoned)
+                return self._after(key, _wait(seat, line, out, abandoned))
         with self.in_turn(key) as session:
-            outcome = session.execute(line, out)
-            if outcome.leave:
-                self._forget(key)
-            return outcome.ok
+            return self._after(key, session.execute(line, out))
 
     def close(self) -> None:
         """Close all connections; the base session is the caller's."""
@@ -108,6 +106,8 @@ class Sessions:
             if not seat.turn.acquire(timeout=QUEUE):
                 raise Busy(f"an earlier command of this certificate takes more than {QUEUE:g} s")
             try:
+                if seat.ended:
+                    raise Busy(ENDED)
                 yield seat.session
             finally:
                 seat.turn.release()
@@ -142,16 +142,18 @@ class Sessions:
         self._seats.move_to_end(key)
         return seat
 
-    def _forget(self, key: str) -> None:
-        """EXIT: the next command of this client begins a new session."""
-        with self._lock:
-            seat = self._seats.pop(key, None)
-        if seat is not None:
-            seat.ended = True
-            seat.session.close()
+    def _after(self, key: str, outcome: Outcome) -> bool:
+        """EXIT, or a failure under EXIT ON FAILURE: the next command begins a new session."""
+        if outcome.leave:
+            with self._lock:
+                seat = self._seats.pop(key, None)
+            if seat is not None:
+                seat.ended = True
+                seat.session.close()
+        return outcome.ok
 
 
-def _wait(seat: _Seat, line: str, out: Output, abandoned: Callable[[], bool]) -> bool:
+def _wait(seat: _Seat, line: str, out: Output, abandoned: Callable[[], bool]) -> Outcome:
     """Carry out what only waits, on a copy of the session, as long as that lasts."""
 
     def over() -> bool:
@@ -160,11 +162,11 @@ def _wait(seat: _Seat, line: str, out: Output, abandoned: Callable[[], bool]) ->
     session = seat.session.fork()
     session.clock = _Watchful(session.clock, over)
     try:
-        return session.execute(line, _Listener(out, over)).ok
+        return session.execute(line, _Listener(out, over))
     except Abandoned:
         if abandoned():
             raise
-        raise Busy("the session has ended meanwhile, by EXIT") from None
+        raise Busy(ENDED) from None
 
 
 class _Listener(Output):

@@ -291,6 +291,15 @@ def test_exit_ends_the_waits_of_the_session(site: Site) -> None:
     assert said[0][0].startswith("ERROR : SW8043: the session has ended meanwhile, by EXIT")
 
 
+def test_a_failure_that_ends_the_session(site: Site) -> None:
+    client = site.client()
+    client.run("cd /platform/swarm/usr")
+    for command in ("nonsense", "WAIT FOR IP host 0"):
+        client.run("exit on failure")
+        assert client.run(command)[0].startswith("ERROR ")
+        assert not site.sessions._seats, "the next command begins anew"
+
+
 def test_one_after_the_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "QUEUE", 0.05)
     key = "k"
