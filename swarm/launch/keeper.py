@@ -11,6 +11,8 @@ data go then, as `--rm` promises.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -41,14 +43,22 @@ def main(directory: Path, answer: int, remove: bool, command: list[str]) -> int:
     os.close(answer)
     code = child.wait()
     status = 128 - code if code < 0 else code
-    if directory.is_dir():  # stop-swarm may have been faster
+    _write_down(directory, child.pid, status, remove)
+    return status
+
+
+def _write_down(directory: Path, pid: int, status: int, remove: bool) -> None:
+    """Note the status, unless the name is another process's by now, or nobody's."""
+    with contextlib.suppress(FileNotFoundError), (directory / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as whoever starts a node of this name has it
+        if json.loads((directory / "node.json").read_text())["pid"] != pid:
+            return
         draft = directory / "exit.draft"
         draft.write_text(json.dumps({"status": status}))
         draft.replace(directory / "exit.json")
         if remove:
             for part in KEPT_BETWEEN_STARTS:
                 shutil.rmtree(directory / part, ignore_errors=True)
-    return status
 
 
 if __name__ == "__main__":

@@ -119,7 +119,12 @@ def claim(name: str) -> Iterator[Path]:
             if earlier.remove:
                 remove_data(name)
         (place / "exit.json").unlink(missing_ok=True)
-        yield place
+        try:
+            yield place
+        except BaseException:
+            if read(name) is None and not (place / "data").exists():
+                shutil.rmtree(place, ignore_errors=True)  # nothing has ever run under this name
+            raise
 
 
 def register(name: str, component: str, pid: int, remove: bool, beside: str = "") -> None:

@@ -39,20 +39,24 @@ def start(launch: Launch) -> int:
     name = launch.name or f"{launch.component.name}-{secrets.token_hex(3)}"
     _mention_what_has_no_effect(launch)
     command = [sys.executable, "-m", launch.component.module, *launch.arguments]
-    with nodes.claim(name) as place:
-        env = environment(launch, name, place)
-        beside: list[str] = []
-        try:
+    beside: list[str] = []
+    try:
+        with nodes.claim(name) as place:
+            env = environment(launch, name, place)
             for sidecar in launch.sidecars:
                 beside.append(_start_sidecar(sidecar, name, launch, place))
             if launch.detach:
-                return _background(command, env, name, launch, place)
-        except (UsageError, LocalError):
-            _end(beside)
-            raise
-        for other in beside:
-            print(f"{other} runs beside it; its output: swarm logs {other}", file=sys.stderr)
-        nodes.register(name, launch.component.name, os.getpid(), launch.remove)
+                kept, pid = _spawn(command, env, place, launch.remove)
+            else:
+                pid = os.getpid()
+            nodes.register(name, launch.component.name, pid, launch.remove)
+        if launch.detach:
+            return _looked_after(kept, name, place / "log")
+    except (UsageError, LocalError):
+        _end(beside)
+        raise
+    for other in beside:
+        print(f"{other} runs beside it; its output: swarm logs {other}", file=sys.stderr)
     return _become(command, env)
 
 
@@ -100,12 +104,8 @@ def given_environment(options: DockerArguments) -> dict[str, str]:
     return found
 
 
-def _background(
-    command: Sequence[str], env: Mapping[str, str], name: str, launch: Launch, place: Path
-) -> int:
-    log = place / "log"
-    kept, pid = _spawn(command, env, place, launch.remove)
-    nodes.register(name, launch.component.name, pid, launch.remove)
+def _looked_after(kept: subprocess.Popen[bytes], name: str, log: Path) -> int:
+    """Wait for a sign of life of a node in the background. Raises LocalError SW9005."""
     deadline = time.monotonic() + FIRST_LINE_SECONDS
     while time.monotonic() < deadline and not log.stat().st_size:
         if kept.poll() is not None:

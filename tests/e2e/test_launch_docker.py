@@ -100,11 +100,16 @@ class Host:
         self.run(f"run-{component}", *common, *self.identity(name, role), *words)
         return self.engine.containers.get(name)
 
-    def commands(self, sn: str, *lines: str) -> str:
+    def script(self, sn: str, *lines: str) -> Path:
+        """A script of SWCI."""
         usr = self.root / "swci"
         usr.mkdir(exist_ok=True)
         head = ["EXIT ON FAILURE", f"create context c with ip {sn}", "switch context c"]
         (usr / "script").write_text("\n".join([*head, *lines, "EXIT"]))
+        return usr / "script"
+
+    def commands(self, sn: str, *lines: str) -> str:
+        usr = self.script(sn, *lines).parent
         words = [f"--usr-dir={usr}", "--init-script-name=script", f"--network={NETWORK}"]
         return self.run("run-swci", "--name=swci1", *words, *self.identity("swci1", Role.SWCI))
 
@@ -177,9 +182,15 @@ def test_nodes_in_containers(host: Host) -> None:
     check_health(host, sn1, swop)
 
     # Each node ends in order and in time, and the network goes on without those that left.
-    waiting = host.node("sl", "sl3", "--host-ip=sl3", "--sn-ip=sn1")
-    until(lambda: "is ready" in log_of(waiting), 60, "sl3 is ready")
-    for container in (waiting, swop, sn2):
+    waiting = host.node("sl", "sl3", "--host-ip=sl3", "--sn-ip=sn1", *program(host, "3"))
+    until(lambda: "minPeers 2" in log_of(waiting), 60, "sl3 waits for others")
+    assert stopped(waiting) == 3, "in the middle of a training"
+    script = host.script("sn1", "SLEEP 600")
+    words = ["--rm=false", f"--usr-dir={script.parent}", f"--init-script-name={script.name}"]
+    commands = host.node("swci", "swci2", *words)
+    wait_for(commands, "SLEEP 600")
+    assert stopped(commands) == 128 + 15
+    for container in (swop, sn2):
         assert stopped(container) == 0
     listed = host.commands("sn1", "CREATE CONTRACT alone", "LIST NODES")
     assert "sn1" in listed
@@ -201,7 +212,7 @@ def test_nodes_in_containers(host: Host) -> None:
     collect(host)
     host.run("stop-swarm", "--runtime=docker")
     network = {c.name for c in host.engine.containers.list(all=True, filters={"network": NETWORK})}
-    assert network == {"ml1", "ml2"}
+    assert network == {"ml1", "ml2", "ml3"}
 
 
 def collect(host: Host) -> None:
@@ -228,22 +239,27 @@ def operator(host: Host) -> Container:
     return host.node("swop", "swop1", *words)
 
 
-def train(host: Host) -> None:
-    """One run-sl command starts a learner and its program; both end, and with status 0."""
+def program(host: Host, index: str) -> list[str]:
+    """The options of a learner's program."""
     (host.root / "program.py").write_text(PROGRAM)
     (host.root / "program.py").chmod(0o644)
+    return [
+        f"--ml-image={default_image()}",
+        f"--ml-name=ml{index}",
+        f"--ml-network={NETWORK}",
+        "--ml-entrypoint=python3",
+        f"--ml-cmd=/program.py {index}",
+        f"--ml-user={USER}:{USER}",
+        *("--ml-v", f"{host.root}/program.py:/program.py"),
+    ]
+
+
+def train(host: Host) -> None:
+    """One run-sl command starts a learner and its program; both end, and with status 0."""
     pairs = []
     for index in ("1", "2"):
-        program = [
-            f"--ml-image={default_image()}",
-            f"--ml-name=ml{index}",
-            f"--ml-network={NETWORK}",
-            "--ml-entrypoint=python3",
-            f"--ml-cmd=/program.py {index}",
-            f"--ml-user={USER}:{USER}",
-            *("--ml-v", f"{host.root}/program.py:/program.py"),
-        ]
-        learner = host.node("sl", f"sl{index}", f"--host-ip=sl{index}", "--sn-ip=sn1", *program)
+        words = [f"--host-ip=sl{index}", "--sn-ip=sn1", *program(host, index)]
+        learner = host.node("sl", f"sl{index}", *words)
         pairs += [learner, host.engine.containers.get(f"ml{index}")]
     for container in pairs:
         status = container.wait(timeout=120)["StatusCode"]

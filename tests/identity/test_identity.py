@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from certs.authority import issue_ca
 from swarm.errors import LocalError
 from swarm.identity import Identity, Role, node_uid, verify_signature
+from swarm.identity.files import read_private_key
 from tests import pki
 
 DAY = timedelta(days=1)
@@ -212,3 +213,26 @@ def test_warns_before_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     ca = pki.authority(tmp_path)
     pki.identity(tmp_path, Role.SN, ca, days=5)
     assert "sn-1-cert.pem expires in 4 days" in caplog.text
+
+
+def test_a_key_that_only_another_user_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, mostly. The error says whose it is, as that is what to change."""
+    made = pki.files(tmp_path, Role.SN, pki.authority(tmp_path))
+    owner = made.key.stat().st_uid
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: 65532)
+    with pytest.raises(LocalError) as caught:
+        read_private_key(made.key)
+    assert caught.value.code == "SW9012"
+    assert caught.value.cause == (
+        f"{made.key} belongs to user {owner} with mode 0600, and this node runs as user 65532"
+    )
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(LocalError, match="a directory above it is closed"):
+        read_private_key(made.key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from swarm.launch import cli, components, nodes, process_backend, stop
@@ -227,7 +229,23 @@ def test_a_learner_that_does_not_start_leaves_no_program_behind() -> None:
 def test_a_program_that_cannot_be_started(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_sl([*SL_LINE, "--ml-entrypoint=./nothing"]) == 1
     assert "run-sl: SW9010: ./nothing: No such file or directory" in capsys.readouterr().err
-    assert nodes.read("sl1") is None
+    assert not nodes.directory("sl1").exists() and not nodes.directory("sl1-ml").exists()
+
+
+def test_a_keeper_leaves_alone_what_another_process_has_by_now(place: Path) -> None:
+    """The same name, started again in the moment after the end of its predecessor."""
+    assert cli.run_sn([*SN_LINE, "--rm"]) == 0
+    node = nodes.read("sn1")
+    assert node is not None
+    (keeper,) = [p for p in psutil.Process(node.pid).parents()[:1] if p.pid != os.getpid()]
+    (place / "sn1" / "data").mkdir()
+    with (place / "sn1" / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        terminate(node)
+        nodes.register("sn1", "sn", os.getpid(), remove=False)
+    psutil.wait_procs([keeper], timeout=30)
+    assert (place / "sn1" / "data").exists() and not (place / "sn1" / "exit.json").exists()
+    nodes.register("sn1", "sn", 2**22 + 1, remove=False)  # nobody's; not this process
 
 
 def test_a_program_is_stopped_before_its_learner(capsys: pytest.CaptureFixture[str]) -> None:
