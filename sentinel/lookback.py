@@ -27,7 +27,7 @@ from swarm.bucket import Bucket
 CROWDED = "SW5009"
 RATE, BURST = 1 / 10, 10.0  # requests of a member a second, and at once
 AT_ONCE = 4  # requests under way, of all members
-LIMIT = 2.0  # seconds for all ports of a request, which are tried at the same time
+LIMIT = 3.0  # seconds for all ports of a request, which are tried at the same time
 MAX_PORTS = 16
 TOKEN_BYTES = 16
 MOST_MEMBERS = 1024

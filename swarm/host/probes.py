@@ -11,6 +11,7 @@ from swarm.api.transport import CertificateRefused
 from swarm.errors import LocalError, RemoteError
 from swarm.host.hostfile import ReadHost, split_place
 from swarm.host.plan import Node, Plan
+from swarm.host.text import clean
 from swarm.identity import Identity, Role, node_uid
 from swarm.launch.plan import SN
 
@@ -57,12 +58,12 @@ class Probes:
         except CertificateRefused as fault:
             raise LocalError(fault.code, fault.cause) from fault
         except RemoteError as fault:
-            return fault.cause
+            return clean(fault.cause)
 
     def _answers(self, node: Node) -> str:
         why: list[str] = []
         self._clients[node.name].wait_up(0, why.append)
-        return why[-1] if why else ""
+        return clean(why[-1]) if why else ""
 
     def _enrolled(self, node: Node, elapsed: float) -> str:
         """An operator is at work when the network has heard it since its start."""

@@ -104,7 +104,7 @@ BOMBS: Mapping[str, Sequence[bytes]] = {
             for kind in (1, 2) for one in (*(one[:4096] for one in JSON), b"\xff" * 9)
         ] + [bytes([kind, 0, 0, 0]) + b"\xff" * 4 for kind in range(12)],
     ),
-    **dict.fromkeys(("task", "profile"), YAML),
+    **dict.fromkeys(("task", "profile", "host"), YAML),
     "task-body": [bytes([n % 4]) + one for n, one in enumerate(YAML)],
     "command": [b"a " * 8000, b"x" * 16_000, b"LIST " * 3000, b"\x00" * 16_000, b"\n" * 9000],
     "record-file": JSON,

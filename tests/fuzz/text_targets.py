@@ -29,6 +29,7 @@ from swarm.api.models import Endpoint
 from swarm.api.taskdef import BODIES, parse_body, parse_task
 from swarm.api.watch import Watch
 from swarm.errors import LocalError, RemoteError
+from swarm.host.hostfile import parse_host
 from swarm.identity import Peer, Role
 from swarm.learner import reading
 from swarm.learner.link_server import Conversation
@@ -46,6 +47,7 @@ from tests.content import archives
 from tests.fuzz.ledger_targets import genesis, identities, signed
 from tests.fuzz.source import join, split
 from tests.fuzz.target import Target
+from tests.host import test_hostfile
 from tests.sentinel.fakes import CHAIN, FakeLedger
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,14 @@ def run_profile(data: bytes) -> None:
 def profiles() -> list[bytes]:
     paths = [*ROOT.glob("examples/**/*profile*.yaml"), *ROOT.glob("profiles/**/*.yaml")]
     return [path.read_bytes() for path in sorted(paths)]
+
+
+def run_host(data: bytes) -> None:
+    parse_host(data.decode("utf-8", "replace"), "swarm.yaml")
+
+
+def hosts() -> list[bytes]:
+    return [test_hostfile.WHOLE.encode(), test_hostfile.SMALL.encode()]
 
 
 def run_command(data: bytes) -> None:
@@ -404,6 +414,7 @@ TARGETS = (
     Target("task", "task definitions", run_task, LOCAL, tasks),
     Target("task-body", "bodies of tasks in the ledger", run_task_body, REMOTE, task_bodies),
     Target("profile", "SWOP profiles", run_profile, LOCAL, profiles),
+    Target("host", "files of whole hosts", run_host, LOCAL, hosts),
     Target("archive", "archives of content tasks", run_archive, LOCAL, archive_seeds),
     Target("command", "commands and scripts", run_command, (CommandError,), commands),
     Target("link", "a program's messages", run_link, (), links),

@@ -226,3 +226,10 @@ disk
            → free some, or move data and SWARM_HOME elsewhere
 no-go: 1 error, 1 warning"""
     )
+
+
+def test_what_others_said_cannot_drive_a_terminal() -> None:
+    """Names, and the answers of network nodes, come from other members."""
+    facts = change(WELL, sns=(change(SN, asked=(), no_look_back="\x1b[2J\r\n\u202e", reached=()),))
+    shown = "".join(report(judge(facts)))
+    assert "\x1b" not in shown and "\r" not in shown and "\u202e" not in shown

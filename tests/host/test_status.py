@@ -18,8 +18,9 @@ from swarm.errors import RemoteError
 from swarm.host import asker
 from swarm.host.status import command
 from swarm.host.status.gather import Network
-from swarm.host.status.overview import Overview, SnAnswer, Snapshot, clean, overview
+from swarm.host.status.overview import Overview, SnAnswer, Snapshot, overview
 from swarm.host.status.screen import draw
+from swarm.host.text import clean
 from swarm.identity import Role
 from swarm.launch import cli
 from tests import pki

@@ -26,6 +26,7 @@ from swarm.host.doctor.subject import (
 )
 from swarm.host.hostfile import FILE_NAME, MAX_JOIN, read_host, split_place
 from swarm.host.init import places_in
+from swarm.host.text import clean
 from swarm.identity import Identity
 from swarm.launch.arguments import UsageError
 
@@ -169,9 +170,9 @@ def report(findings: Sequence[Finding]) -> list[str]:
         for one in (finding for finding in findings if finding.topic == topic):
             mark = one.level.value if one.level is Level.OK else one.level.value.upper()
             code = f"{one.code}: " if one.code else ""
-            lines.append(f"  {mark:<8} {code}{one.text}")
+            lines.append(f"  {mark:<8} {code}{clean(one.text)}")
             if one.remedy:
-                lines.append(f"           → {one.remedy}")
+                lines.append(f"           → {clean(one.remedy)}")
     return lines
 
 

@@ -24,7 +24,7 @@ from swarm.identity import Identity
 log = logging.getLogger("swarm.doctor")
 
 CONNECT_SECONDS = 3.0
-ASK_SECONDS = 8.0  # a look back takes up to two
+ASK_SECONDS = 10.0  # a look back takes up to three
 MAX_SNS, MAX_DOORS = 25, 64
 MAX_PORTS = 16  # in one request to look back
 _MULTIADDRESS = re.compile(r"/(?:ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d{1,5})")

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from swarm.host.text import clean
+
 Record = Mapping[str, Any]
 
 SILENT_SECONDS = 15.0  # after which a node is told to be silent
 BEHIND = 5  # blocks that a network node may lack without being told
 SOON_DAYS = 30
 MAX_NUMBER = 1 << 53
-MAX_TEXT = 600  # characters of anything that others said
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,6 @@ def overview(snapshot: Snapshot) -> Overview:
         warnings=tuple(_warnings(snapshot)),
         problem=clean(snapshot.problem),
     )
-
-
-def clean(value: object) -> str:
-    """A text of somebody else on one line, without anything that a terminal would obey."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)
-    shown = "".join(c if c.isprintable() else " " for c in text[: MAX_TEXT + 1])
-    return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "…"
 
 
 def number(value: object) -> int:
