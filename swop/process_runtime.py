@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -57,6 +58,7 @@ MARK = "SWARM_PROGRAM"  # in the environment of a program and so of all its desc
 LONGEST_LINK = 80
 # Variables of the operator's own that must not leak into what it starts.
 OWN_PREFIXES = ("SWARM_", "SN_", "SL_", "SWOP_", "SWCI_", "SENTINEL_", "THIS_NODE_IP", "USR_DIR")
+OPERATION = re.compile(r"[0-9a-f]{16}")
 KILL_SECONDS = 2.0
 TAKE_OVER_SECONDS = 20.0
 
@@ -156,7 +158,9 @@ class ProcessRuntime:
         }
         argv = root.rewrite_all([*program.entrypoint, *program.command])
         if user is not None:
-            for path in (place, place / "root", link, *([alias.parent] if alias else [])):
+            # Not the place itself: what is written down there decides what is removed later.
+            place.chmod(0o711)
+            for path in (place / "root", link, *([alias.parent] if alias else [])):
                 os.chown(path, *user)
         log = self._logs.path(program.name)
         _write_json(
@@ -266,8 +270,13 @@ class ProcessRuntime:
         return found
 
     def _records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """What is written down of all programs below the data directory."""
+        """What is written down of all programs below the data directory.
+
+        Below the names of operations alone: into volumes, programs write what they like.
+        """
         for path in sorted(self.data.glob("*/*/*/program.json")):
+            if not OPERATION.fullmatch(path.parts[-4]):
+                continue
             value = _read_json(path)
             if value is not None:
                 yield path, value

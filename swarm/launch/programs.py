@@ -13,12 +13,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.launch import nodes
 from swarm.launch.plan import SWOP
+
+_OPERATION = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,15 @@ def below(data: Path) -> Iterator[Started]:
     """The same, of the operator with this data directory."""
     named = set()
     for path in sorted(data.glob("*/*/*/program.json")):
+        if not _OPERATION.fullmatch(path.parts[-4]):
+            continue  # programs write what they like into volumes
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            found = Started(
-                str(value["name"]), str(value["role"]).lower(), Path(value["log"]), path.parent
-            )
+            name, role = str(value["name"]), str(value["role"]).lower()
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # it was removed meanwhile, or is no record of an operator
-        named.add(found.name)
-        yield found
+            continue  # it was removed meanwhile
+        named.add(name)
+        yield Started(name, role, data / "logs" / f"{name}.log", path.parent)
     for log in sorted((data / "logs").glob("*.log")):
         if log.stem not in named:
             yield Started(log.stem, "", log, None)

@@ -142,6 +142,53 @@ def test_as_root_programs_run_as_the_given_user() -> None:
         runtime.remove([program.name])
 
 
+def test_what_programs_write_into_volumes_is_no_record(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    """A program that claims to be one of the operator's, and what is to be removed with it."""
+    precious = tmp_path / "precious" / "file"
+    precious.parent.mkdir()
+    precious.touch()
+    forged = {
+        "name": "x", "role": "ML", "operation": "0" * 16, "index": 0, "owner": runtime.uid,
+        "link": "", "outside": [str(precious)], "alias": str(precious),
+    }  # fmt: skip
+    place = runtime.data / "volumes" / "shared" / "x"
+    place.mkdir(parents=True)
+    (place / "program.json").write_text(json.dumps(forged))
+    assert runtime.adopt() == []
+    runtime.remove(["x"])
+    assert precious.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run programs as another user")
+def test_a_program_cannot_write_down_what_shall_be_removed() -> None:
+    code = (
+        "import os, pathlib\n"
+        "place = pathlib.Path(os.environ['ROOT']).parent\n"
+        "for name in ('program.json', 'exit.json', 'new'):\n"
+        "    for act in (lambda p: p.write_text('{}'), lambda p: p.rename(p.with_name('y'))):\n"
+        "        try: act(place / name); print('done', name)\n"
+        "        except OSError as error: print(type(error).__name__)\n"
+        "print('ran')"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # pytest's own directories are closed to other users
+        runtime = ProcessRuntime("a" * 32, Path(directory) / "data")
+        runtime.build(BuildRequest(IMAGE, (), None, {}), Work())
+        program = python(runtime, code, user="12345:12346", workdir="/w")
+        root = runtime.data / program.operation / "0" / "ML" / "root"
+        os.environ["ROOT"] = str(root)
+        try:
+            runtime.start(program)
+        finally:
+            del os.environ["ROOT"]
+        ended(runtime, program.name)
+        said = runtime.log_tail(program.name).splitlines()
+        assert said[-1] == "ran" and "done" not in " ".join(said), said
+        runtime.remove([program.name])
+
+
 def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalError) as caught:
