@@ -24,10 +24,16 @@ KILLED = 5.0  # seconds until an enforced end must be seen
 
 USAGE = """Usage: stop-swarm [--all] [--sn] [--sl] [--swop] [--swci] [--keep] [--sudo]
                   [--runtime docker|process] [--help]
-Stops and removes the nodes of this host; without --sn, --sl, --swop, --swci all of them.
-  --keep     stop, but do not remove: logs and data stay
+Stops and removes the nodes of this host; without --sn, --sl, --swop, --swci all of them. Those that
+depend on others go first: command interfaces, operators, learners, network nodes.
+  --keep     stop, but do not remove: logs and data stay, `swarm logs NAME` shows them
   --sudo     call docker through sudo
-  --runtime  only containers, or only local processes (default: both)"""
+  --runtime  only containers, or only local processes (default: both)
+User programs in containers are left alone; local ones end before their learner.
+
+Examples:
+  stop-swarm                       everything of this host
+  stop-swarm --swop --swci --keep  network nodes and learners go on; what ended can be looked at"""
 
 
 def main(argv: Sequence[str]) -> int:
