@@ -182,6 +182,7 @@ def test_nodes_in_containers(host: Host) -> None:
     check_health(host, sn1, swop)
 
     # Each node ends in order and in time, and the network goes on without those that left.
+    host.commands("sn2", "RESET CONTRACT defaultbb.cqdb.sml.hpe")
     waiting = host.node("sl", "sl3", "--host-ip=sl3", "--sn-ip=sn1", *program(host, "3"))
     until(lambda: "minPeers 2" in log_of(waiting), 60, "sl3 waits for others")
     assert stopped(waiting) == 3, "in the middle of a training"
