@@ -84,10 +84,14 @@ def knock(port: int, context: ssl.SSLContext | None, words: bytes) -> bytes:
         answer = b""
         try:
             sock.sendall(words)
+            if context is None:
+                sock.shutdown(socket.SHUT_WR)  # that was all: nobody need wait for more
             while data := sock.recv(65536):
                 answer += data
-        except ConnectionResetError:
-            pass  # closed with our words unread
+        except OSError as fault:
+            # Closed with our words unread, or before we had said all; an alert is another matter.
+            if isinstance(fault, ssl.SSLError):
+                raise
         finally:
             sock.close()
     return answer

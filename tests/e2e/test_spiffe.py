@@ -22,6 +22,7 @@ from swarm.api.client import ApiClient
 from swarm.identity import Identity, Role, fingerprint_of
 from swarm.identity.live import follow
 from swarm.identity.roles import spiffe_id_of
+from swarm.launch.cli import swarm
 from swarmlearning import link
 from tests import pki
 from tests.learner.program import BOUND, Program
@@ -239,6 +240,7 @@ def test_all_is_rotated_during_a_training(world: World) -> None:
     second = world.daemons["sn-2"]
     uid = next(uid for uid, node in after.items() if node["name"] == "sn-2")
     assert second.terminate(30) == 0
+    outsiders_check_the_ledger(world, second, first + new)
     world.run.restart(second, 60)
     assert f"({uid})" in second.wait_for("This is a network node")
     until(lambda: (client.record("nodes", uid) or {}).get("active"), 30, "it is back")
@@ -264,6 +266,16 @@ def ordinary_tools_verify_the_door(world: World) -> None:
         assert spiffe_id_of(shown) == "spiffe://org2.test/host-2/sn"
         tls.sendall(b"GET /is_up HTTP/1.1\r\nHost: sn\r\nConnection: close\r\n\r\n")
         assert tls.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def outsiders_check_the_ledger(world: World, stopped: Daemon, cas: list[Ca]) -> None:
+    """Whoever has the CAs of both domains, those that are gone too, can verify all signatures."""
+    capath = world.directory / "capath"
+    capath.mkdir()
+    for number, ca in enumerate(cas):
+        (capath / f"{number}.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    data = stopped.env["SWARM_DATA_DIR"]
+    assert swarm(["ledger", "verify", data, "--capath", str(capath)]) == 0
 
 
 def admitted(client: ApiClient, mark: str) -> bool:
