@@ -94,6 +94,16 @@ class Identity:
         """When the present certificate expires."""
         return self.certificate.not_valid_after_utc
 
+    def warning(self, at: datetime) -> str:
+        """That the certificate ends soon, and what to do; "" before, and afterwards."""
+        left = self.not_after - at
+        if not timedelta(0) < left <= self.source.warn_at(lifetime_of(self.certificate))[0]:
+            return ""
+        return (
+            f"the certificate {self.common_name} expires in {words(left)}, "
+            f"on {self.not_after:%Y-%m-%d %H:%M} UTC; {self.source.remedy}"
+        )
+
     @classmethod
     def load(
         cls,

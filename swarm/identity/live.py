@@ -21,7 +21,7 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from swarm.errors import LocalError, RemoteError
-from swarm.identity.identity import Identity, lifetime_of, words
+from swarm.identity.identity import Identity, lifetime_of
 
 log = logging.getLogger("swarm.identity")
 
@@ -76,13 +76,7 @@ class Watch:
 
     def warning(self) -> str:
         """What has to be done before long, or "" while there is time."""
-        left = self._left()
-        if left > self._steps()[0] or left <= timedelta(0):  # afterwards it is a problem
-            return self._identity.source.trouble()
-        return (
-            f"the certificate {self._identity.common_name} expires in {words(left)}, "
-            f"on {self._until()}; {self._identity.source.remedy}"
-        )
+        return self._identity.warning(self._clock()) or self._identity.source.trouble()
 
     def _left(self) -> timedelta:
         return self._identity.not_after - self._clock()
@@ -139,8 +133,8 @@ class Watch:
 
     def _warn_of_expiry(self) -> None:
         due = self._warnings_due()
-        if due - self._told and self._left() > timedelta(0):
-            log.warning("%s", self.warning())
+        if due - self._told and (warning := self._identity.warning(self._clock())):
+            log.warning("%s", warning)
         self._told |= due
         trouble = self._identity.source.trouble()
         if bool(trouble) != bool(self._troubled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def status_of(network: FakeNetwork, name: str, **more: Any) -> dict[str, Any]:
         "quorum": 2,
         "fault_model": "byzantine",
         "waiting": "",
-        "certificate": {"days_left": 800.0, "problem": ""},
+        "certificate": {"days_left": 800.0, "problem": "", "warning": ""},
         "limited": {},
         "evicted": [],
         "disputed": [],
@@ -158,9 +158,8 @@ def test_warnings(network: FakeNetwork) -> None:
     def one(**more: Any) -> tuple[str, ...]:
         return warnings_of(network, SnAnswer(place, status_of(network, "sn-1", **more)))
 
-    assert one(certificate={"days_left": 12.4, "problem": ""}) == (
-        "sn-1: its certificate expires in 12 days: renew it",
-    )
+    ends = "the certificate SN-1 expires in 12 days, on 2030-01-01; renew it"
+    assert one(certificate={"warning": ends, "problem": ""}) == (f"sn-1: {ends}",)
     assert one(certificate={"days_left": -1.0, "problem": "it expired"}) == (
         "sn-1: its certificate is refused: it expired",
     )
@@ -180,10 +179,7 @@ def test_warnings(network: FakeNetwork) -> None:
         "10.0.0.2:30304 does not answer: 10.0.0.2:30304 did not answer in time",
         f"sn-3 is {network.world.state.height} blocks behind",
     )
-    soon = snapshot(network).at + timedelta(days=29, hours=5)
-    assert warnings_of(network, own_not_after=soon) == (
-        "the certificate that this command uses expires in 29 days: renew it",
-    )
+    assert warnings_of(network, own_warning=ends) == (f"this command: {ends}",)
 
 
 def test_what_the_ledger_waits_for(network: FakeNetwork) -> None:
@@ -243,7 +239,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 KEYS = (
     "type name host port active runner pairs contract state task peer_type peers swops needed "
     "waiting text status round members rules min_peers last roster at_ms reported_round loss over "
-    "height chain validators quorum certificate days_left problem limited evicted disputed votes"
+    "height chain validators quorum certificate warning problem limited evicted disputed votes"
 ).split()
 RECORD = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=12)
 TABLE = st.dictionaries(st.text(max_size=8), RECORD | JSON, max_size=4)

@@ -33,12 +33,12 @@ class Network:
 
     def look(self) -> Snapshot:
         """Everything as it is now."""
-        own = self._identity.not_after
+        own = self._identity.warning(self._now())
         try:
             tables = [self._client.table(name) for name in ("nodes", "taskrunners", "contracts")]
             ages = self._client.presence()
         except RemoteError as fault:
-            return Snapshot(self._now(), self._ask(self._given), own_not_after=own,
+            return Snapshot(self._now(), self._ask(self._given), own_warning=own,
                             problem=fault.cause)  # fmt: skip
         nodes, runners, contracts = tables
         answers = self._ask(self._places(nodes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from swarm.host.text import clean
@@ -17,7 +17,6 @@ Record = Mapping[str, Any]
 
 SILENT_SECONDS = 15.0  # after which a node is told to be silent
 BEHIND = 5  # blocks that a network node may lack without being told
-SOON_DAYS = 30
 MAX_NUMBER = 1 << 53
 
 
@@ -40,7 +39,7 @@ class Snapshot:
     nodes: Mapping[str, Record] = field(default_factory=dict)
     runners: Mapping[str, Record] = field(default_factory=dict)
     contracts: Mapping[str, Record] = field(default_factory=dict)
-    own_not_after: datetime | None = None
+    own_warning: str = ""  # that the asker's own certificate ends soon
     problem: str = ""
 
 
@@ -289,9 +288,8 @@ def _warnings(snapshot: Snapshot) -> Iterator[str]:
             yield f"{_name(answer.status, answer.place)} is {behind} blocks behind"
     if best is not None:
         yield from _of_network(best)
-    left = snapshot.own_not_after - snapshot.at if snapshot.own_not_after else None
-    if left is not None and left < timedelta(days=SOON_DAYS):
-        yield f"the certificate that this command uses expires in {left.days} days: renew it"
+    if snapshot.own_warning:
+        yield f"this command: {snapshot.own_warning}"
 
 
 def _name(status: Record, place: str) -> str:
@@ -300,11 +298,10 @@ def _name(status: Record, place: str) -> str:
 
 def _of_node(status: Record, place: str) -> Iterator[str]:
     certificate, name = _part(status, "certificate"), _name(status, place)
-    days = certificate.get("days_left")
     if problem := clean(certificate.get("problem")):
         yield f"{name}: its certificate is refused: {problem}"
-    elif isinstance(days, (int, float)) and days < SOON_DAYS:  # false for what is no number
-        yield f"{name}: its certificate expires in {days:.0f} days: renew it"
+    elif warning := clean(certificate.get("warning")):
+        yield f"{name}: {warning}"
     limited = _part(status, "limited")
     for member, count in sorted(limited.items()):
         if number(count):
