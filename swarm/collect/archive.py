@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import time
 from pathlib import Path
@@ -23,8 +24,10 @@ class Archive:
         self._left = total_limit
         self._now = int(time.time())
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._draft.touch(mode=0o600)
-        self._tar = tarfile.open(self._draft, "w:gz")  # noqa: SIM115 - closed by __exit__
+        # A file of our own or none: the directory may be one where others write, such as /tmp.
+        descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
+        self._tar = tarfile.open(fileobj=self._file, mode="w:gz")  # noqa: SIM115 - see __exit__
 
     def __enter__(self) -> Archive:
         return self
@@ -36,6 +39,7 @@ class Archive:
         trace: TracebackType | None,
     ) -> None:
         self._tar.close()
+        self._file.close()
         if kind is None:
             self._draft.replace(self.path)
         else:

@@ -196,6 +196,9 @@ def test_an_archive_is_bounded_and_says_what_it_left_out(tmp_path: Path) -> None
     with pytest.raises(RuntimeError), Archive(path, file_limit=1, total_limit=1):
         raise RuntimeError
     assert [file.name for file in tmp_path.iterdir()] == ["x.tar.gz"], "no draft is left"
+    (tmp_path / ".y.tar.gz.draft").symlink_to(tmp_path / "x.tar.gz")  # somebody else's trap
+    with pytest.raises(FileExistsError):
+        Archive(tmp_path / "y.tar.gz", file_limit=1, total_limit=1)
 
 
 def test_a_place_that_cannot_be_written_to(
