@@ -6,21 +6,27 @@ carry: iptables' `statistic` match for loss and a token bucket (`tbf`) for bandw
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pytest
 
+from tests.machine import install
+
+NEEDED = {"ip": "iproute2", "tc": "iproute2", "iptables": "iptables", "nsenter": "util-linux"}
+
+
+@functools.cache
 def unavailable() -> str:
     """Why this machine cannot have two hosts, or an empty string when it can."""
     if os.geteuid() != 0:
         return "two network namespaces need root"
-    missing = [tool for tool in ("ip", "tc", "iptables", "nsenter") if shutil.which(tool) is None]
-    if missing:
-        return f"two network namespaces need {', '.join(missing)} (Debian: iproute2 iptables)"
+    if reason := install(NEEDED):
+        return f"two network namespaces: {reason}"
     probe = f"swprobe{os.getpid()}"
     if subprocess.run(["ip", "netns", "add", probe], capture_output=True).returncode:
         return "this kernel or container does not allow network namespaces"
@@ -84,9 +90,15 @@ class Namespace:
         self.run("iptables", "-F", "INPUT")
 
 
+def _require() -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+
+
 @contextmanager
 def two_hosts() -> Iterator[tuple[Namespace, Namespace]]:
     """Hosts 198.18.1.1 and 198.18.2.2, joined directly; gone afterwards."""
+    _require()
     hosts = tuple(Namespace(f"swh{i}p{os.getpid()}", f"198.18.{i}.{i}") for i in (1, 2))
     first, second = hosts
     made: list[str] = []
@@ -120,6 +132,7 @@ def several_hosts(count: int) -> Iterator[list[Namespace]]:
 
     This process reaches each of them at 198.19.0.4k+2 (`Namespace.managed`), cut off or not.
     """
+    _require()
     mark = os.getpid()
     hosts = [
         Namespace(

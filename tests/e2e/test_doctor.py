@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.netns,
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(bool(netns.unavailable()), reason=netns.unavailable() or "available"),
 ]
 
 

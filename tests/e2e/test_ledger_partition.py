@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.netns,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(netns.unavailable()), reason=netns.unavailable() or "available"),
 ]
 
 P2P, API = 30303, 30304

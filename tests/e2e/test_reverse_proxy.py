@@ -16,6 +16,7 @@ import pytest
 from two_hosts import Host, TwoHosts, follow, stop_process
 
 from tests.e2e import netns, nginx
+from tests.machine import install
 from tests.processes import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,7 +26,6 @@ OPEN = "443,30303"
 pytestmark = [
     pytest.mark.netns,
     pytest.mark.slow,
-    pytest.mark.skipif(bool(netns.unavailable()), reason=netns.unavailable() or "available"),
 ]
 
 
@@ -82,7 +82,7 @@ def of_host(text: str, host: Host) -> str:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[list[Host]]:
     """Two hosts behind firewalls, with nginx and the names."""
-    if why := nginx.ensure():
+    if why := install(nginx.NEEDED):
         pytest.skip(why)
     with netns.two_hosts() as pair:
         names = tmp_path / "hosts"

@@ -12,7 +12,8 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from tests.engine.up import ensure, one_at_a_time
+from tests.engine.up import ensure
+from tests.machine import one_at_a_time
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BASE = "swarm-base:latest"

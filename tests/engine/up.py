@@ -14,18 +14,20 @@ the tests that need an engine are skipped with it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = ("docker.io", "iptables", "ca-certificates", "mmdebstrap")
-PROGRAMS = ("dockerd", "iptables", "mmdebstrap")
+from tests.machine import install, one_at_a_time
+
+NEEDED = {
+    "dockerd": "docker.io",
+    "iptables": "iptables",
+    "mmdebstrap": "mmdebstrap",
+    "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+}
 RUN = Path("/var/run")
 LOG = Path("/var/log/dockerd-tests.log")
 START_SECONDS = 90.0
@@ -55,39 +57,13 @@ def ensure() -> str:
     with one_at_a_time("engine"):
         if answers():
             return ""
-        reason = _install()
-        if reason or answers():
-            return reason
+        reason = install(NEEDED)
+        if reason:
+            return f"no Docker engine: {reason}"
+        if answers():
+            return ""
         _clear_remains()
         return _start()
-
-
-@contextlib.contextmanager
-def one_at_a_time(what: str) -> Iterator[None]:
-    """One process at a time does this."""
-    path = Path(tempfile.gettempdir()) / f"swarm-tests-{what}.lock"
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _install() -> str:
-    """Install what is missing with apt. Returns "" or the reason why not."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if not missing:
-        return ""
-    if shutil.which("apt-get") is None:
-        return f"no Docker engine: {', '.join(missing)} missing, and this machine has no apt-get"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *PACKAGES]
-    for command in (["apt-get", "update", "-q"], install):
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=600, check=False
-        )
-    if done.returncode:
-        tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"no Docker engine: apt-get install {' '.join(PACKAGES)} failed: {tail}"
-    return ""
 
 
 def _program(pid_file: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
+
+from tests.machine import install
 
 MODEL = Path(__file__).parents[2] / "swarm" / "ledger" / "consensus" / "voting.pml"
 PROGRAMS = {"spin": "spin", "gcc": "gcc libc6-dev"}  # program -> Debian's packages
@@ -13,24 +13,8 @@ PROGRAMS = {"spin": "spin", "gcc": "gcc libc6-dev"}  # program -> Debian's packa
 
 def ensure() -> str:
     """Make sure of spin and gcc. Returns "" on success, else the reason in one line."""
-    packages = [name for p, n in PROGRAMS.items() if shutil.which(p) is None for name in n.split()]
-    if not packages:
-        return ""
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
-    if shutil.which("apt-get") is None:
-        return f"the model is not checked: {', '.join(packages)} missing, and there is no apt-get"
-    if os.geteuid() != 0:
-        return f"the model is not checked: please run once: sudo {' '.join(install)}"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    wait = ["-o", "DPkg::Lock::Timeout=120"]
-    for command in (["apt-get", *wait, "update", "-q"], [*install, *wait]):
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=600, check=False
-        )
-    if done.returncode:
-        tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"the model is not checked: {' '.join(install)} failed: {tail}"
-    return ""
+    reason = install(PROGRAMS)
+    return f"the model is not checked: {reason}" if reason else ""
 
 
 def check(where: Path, *defines: str) -> str:
