@@ -42,6 +42,7 @@ from sentinel.threads import in_thread
 from sentinel.version import VERSION
 from sentinel.vigil import Vigil
 from sentinel.writer import Writer
+from swarm import pulse
 from swarm.errors import LocalError, RemoteError
 from swarm.identity import Identity, node_uid
 from swarm.ledger.consensus.quorum import quorum
@@ -95,6 +96,7 @@ class NetworkNode:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_on_signal, signals, nursery.cancel_scope)
                 nursery.start_soon(self._end_when_evicted)
+                nursery.start_soon(_beat)
                 where = (self.settings.listen, self.settings.api_port)
                 await nursery.start(self._server.serve, *where)
                 nursery.start_soon(self._vigil.run)
@@ -480,3 +482,11 @@ def _as_listed(record: Mapping[str, Any], wanted: Mapping[str, object]) -> bool:
 
 def _rounded(age: float | None) -> float | None:
     return None if age is None else round(age, 3)
+
+
+async def _beat() -> None:
+    """Give a sign of life, for the health check of the image."""
+    sign = pulse.Pulse()
+    while True:
+        sign.beat()
+        await trio.sleep(pulse.EVERY)

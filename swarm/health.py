@@ -3,8 +3,9 @@
 Which node it is says the command line of the container's first process. What is asked, on loopback
 and nowhere else:
 
-- SN: does its API answer?
-- SL and SWOP: does their main loop go round (see `swarm.pulse`)?
+- SN: does its API answer? Its own certificate opens it.
+- SL and SWOP, and an SN whose certificate is in no file (SPIFFE): does their main loop go round
+  (see `swarm.pulse`)?
 - SWCI: in web mode, does its port take connections? Else it waits for somebody's commands, and that
   it runs is enough.
 
@@ -37,9 +38,9 @@ def main(env: Mapping[str, str] = os.environ, first_process: Path = FIRST_PROCES
     words = first_process.read_bytes().decode(errors="replace").split("\0")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     try:
-        if module == "sentinel":
+        if module == "sentinel" and env.get("SWARM_ID_CERT") and env.get("SWARM_ID_KEY"):
             api(env)
-        elif module in ("swarm.learner", "swop"):
+        elif module in ("sentinel", "swarm.learner", "swop"):
             loop(env, time.time())
         elif module == "swci" and env.get("SWCI_MODE", "").upper() == "WEB":
             _connect(env, int(env.get("SWCI_WEB_PORT") or WEB_PORT)).close()
@@ -62,22 +63,14 @@ def loop(env: Mapping[str, str], now: float) -> None:
 
 
 def api(env: Mapping[str, str]) -> None:
-    """Does the network node's API say that it is up?
-
-    With the node's own certificate where that is in a file. Elsewhere it is enough that the door
-    asks for one: the node's loop has answered.
-    """
+    """Does the network node's API say that it is up?"""
     port = int(env.get("SN_API_SERVER_PORT") or API_PORT)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is told to whoever answers on our own loopback
-    ours = env.get("SWARM_ID_CERT"), env.get("SWARM_ID_KEY")
-    if all(ours):
-        context.load_cert_chain(ours[0] or "", ours[1])
     try:
+        context.load_cert_chain(env["SWARM_ID_CERT"], env["SWARM_ID_KEY"])
         with context.wrap_socket(_connect(env, port)) as door:
-            if not all(ours):
-                return
             door.sendall(b"GET /is_up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while chunk := door.recv(4096):

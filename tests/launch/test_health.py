@@ -11,13 +11,21 @@ from pathlib import Path
 import pytest
 
 from swarm import health
+from swarm.identity import Role
 from swarm.pulse import EVERY, STALE, Pulse
+from tests import pki
 
 
 def first_process(tmp_path: Path, *words: str) -> Path:
     path = tmp_path / "cmdline"
     path.write_bytes(b"".join(word.encode() + b"\0" for word in words))
     return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """A certificate, as a network node has one."""
+    return pki.environment(tmp_path, Role.SN, pki.authority(tmp_path, 1))
 
 
 @pytest.fixture
@@ -68,21 +76,24 @@ def test_beats_are_rare_and_cost_no_more_when_they_fail(tmp_path: Path) -> None:
 def test_an_api_that_does_not_answer(
     tmp_path: Path,
     listener: socket.socket,
+    files: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The kernel takes the connection; nobody is behind it."""
     monkeypatch.setattr(health, "SECONDS", 0.2)
     node = first_process(tmp_path, "python3", "-m", "sentinel")
-    assert health.main({"SN_API_SERVER_PORT": port_of(listener)}, node) == 1
+    assert health.main({**files, "SN_API_SERVER_PORT": port_of(listener)}, node) == 1
     assert "does not answer" in capsys.readouterr().out
     port = port_of(listener)
     listener.close()
-    assert health.main({"SN_API_SERVER_PORT": port}, node) == 1
+    assert health.main({**files, "SN_API_SERVER_PORT": port}, node) == 1
     assert "takes no connection" in capsys.readouterr().out
 
 
-def test_something_else_on_the_port(tmp_path: Path, listener: socket.socket) -> None:
+def test_something_else_on_the_port(
+    tmp_path: Path, listener: socket.socket, files: dict[str, str]
+) -> None:
     def answer() -> None:
         sock, _ = listener.accept()
         with sock:
@@ -91,8 +102,17 @@ def test_something_else_on_the_port(tmp_path: Path, listener: socket.socket) -> 
     thread = threading.Thread(target=answer)
     thread.start()
     node = first_process(tmp_path, "python3", "-m", "sentinel")
-    assert health.main({"SN_API_SERVER_PORT": port_of(listener)}, node) == 1
+    assert health.main({**files, "SN_API_SERVER_PORT": port_of(listener)}, node) == 1
     thread.join(10)
+
+
+def test_a_network_node_without_certificate_files(tmp_path: Path) -> None:
+    """Its identity comes from a SPIFFE agent: nobody can knock in its name, and its loop tells."""
+    env = {"SWARM_PULSE": str(tmp_path / "pulse")}
+    node = first_process(tmp_path, "python3", "-m", "sentinel")
+    assert health.main(env, node) == 1
+    Pulse(env).beat()
+    assert health.main(env, node) == 0
 
 
 def test_a_command_interface(tmp_path: Path, listener: socket.socket) -> None:
