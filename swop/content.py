@@ -69,7 +69,8 @@ class ContentRequest:
         """What the filling process shall do, with the volumes at these paths."""
         rules = self.rules
         access = Access(rules.reach, rules.files, files_seen_at, self.proxies)
-        return Job(self.steps, tuple(volumes), access, rules.content_bytes, lifeline)
+        limits = (rules.content_bytes, rules.task_seconds)
+        return Job(self.steps, tuple(volumes), access, *limits, lifeline)
 
 
 def taken(volume: str) -> LocalError:

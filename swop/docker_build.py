@@ -23,7 +23,7 @@ from docker.utils import parse_repository_tag
 
 from swarm.errors import LocalError
 from swop.docker_content import require_whole
-from swop.engine import LABEL_UNTIL, EngineLine, find, is_stale, refuse_own_image
+from swop.engine import LABEL_UNTIL, EngineLine, discard, find, is_stale, refuse_own_image
 from swop.mask import Mask
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.pulling import PullRequest, changes, credentials, masked
@@ -131,6 +131,7 @@ def _lock(
     labels = {LABEL_NODE: uid, LABEL_ROLE: HELPER, LABEL_UNTIL: str(work.ends_at)}
     told = False
     while True:
+        work.check()
         try:
             helper = engine.containers.create(
                 image, ["true"], name=name, mounts=mounts, labels=labels
@@ -143,12 +144,12 @@ def _lock(
             work.progress(f"waiting for another operator that builds {request.outcome} here")
             told = True
         if (holder := find(engine, name)) is not None and is_stale(holder):
-            holder.remove(force=True)
+            discard(holder)
         work.pause(LOCK_SECONDS)
     try:
         yield helper
     finally:
-        helper.remove(force=True)
+        discard(helper)
 
 
 def _require_volume(engine: Any, name: str) -> None:
@@ -207,6 +208,8 @@ def pull(engine: Any, image: str, request: PullRequest, work: Work) -> str:
         reason = mask.line(" ".join((error.explanation or str(error)).split())[:600])
         raise LocalError("SW7029", f"image {request.reference}: {reason}") from None
     except LocalError as fault:
+        if fault.code == "SW7020":
+            raise
         raise LocalError(fault.code, mask.line(f"{request.reference}: {fault.cause}")) from None
     pulled.tag(*_named(request.outcome))
     what = f"image {request.outcome} is {request.reference} ({pulled.short_id})"

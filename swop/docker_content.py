@@ -27,7 +27,7 @@ from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
 from swop.content import ContentRequest, finished, listen, taken
-from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, find, is_stale
+from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, discard, find, is_stale
 from swop.filling import JOB
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.work import Work
@@ -37,7 +37,7 @@ LABEL_CONTENT = "swarm.content"  # of a volume: digest of the steps that it was 
 LABEL_FILL = "swarm.fill"  # of a volume and of the container that fills it: one attempt
 LABEL_VOLUMES = "swarm.volumes"  # of that container: their names
 NOBODY = "65534:65534"
-MEMORY = "1g"
+MEMORY = 3 << 29  # bytes: more than the process takes, so that it can say why it ends
 PROCESSES = 64
 LOOK_SECONDS = 1.0
 FILES = "/files"  # where a filling container sees the directory that the host offers
@@ -129,6 +129,7 @@ def _create(
     except APIError as error:
         if error.status_code == 409:
             return None
+        _drop_volumes(engine, volumes, attempt)  # which may have been made before it failed
         raise
     if all(_attempt_of(engine, volume) == attempt for volume in volumes):
         return filler  # type: ignore[no-any-return]
@@ -195,14 +196,18 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _drop(engine: Any, filler: Container, *, with_volumes: bool) -> None:
     """Remove a filling container, and when it failed the volumes that it made."""
     labels = filler.labels
-    with suppress(NotFound):
-        filler.remove(force=True)
-    if not with_volumes:
-        return
-    for volume in filter(None, labels.get(LABEL_VOLUMES, "").split(",")):
-        if _attempt_of(engine, volume) == labels.get(LABEL_FILL):
-            with suppress(NotFound):
-                engine.volumes.get(volume).remove()
+    discard(filler)
+    if with_volumes:
+        names = labels.get(LABEL_VOLUMES, "").split(",")
+        _drop_volumes(engine, filter(None, names), labels.get(LABEL_FILL, ""))
+
+
+def _drop_volumes(engine: Any, names: Iterable[str], attempt: str) -> None:
+    """Remove those of the volumes that this attempt made."""
+    for name in names:
+        if attempt and _attempt_of(engine, name) == attempt:
+            with suppress(NotFound):  # another may be removing it, too
+                engine.volumes.get(name).remove()
 
 
 def drop_interrupted(engine: Any, filler: Container) -> None:

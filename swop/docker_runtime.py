@@ -28,6 +28,7 @@ from docker.types import Mount as EngineMount
 from swarm.errors import LocalError
 from swop import docker_build, docker_content
 from swop.content import ContentRequest
+from swop.engine import discard
 from swop.kept_logs import KeptLogs
 from swop.plan import (
     LABEL_INDEX,
@@ -288,7 +289,7 @@ class DockerRuntime:
                     docker_content.drop_interrupted(self._engine, container)
                     continue
                 if labels.get(LABEL_ROLE) not in ("SL", "ML"):
-                    container.remove(force=True)  # a helper of an interrupted build
+                    discard(container)  # a helper of an interrupted build
                     continue
                 found.append(
                     Found(

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import docker
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.utils import kwargs_from_env
 
@@ -60,6 +60,15 @@ class EngineLine:
         for connection in self._made:
             with contextlib.suppress(OSError, AttributeError):  # not open yet, or no more
                 connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def discard(container: Container) -> None:
+    """Remove a container that another may be removing just now."""
+    try:
+        container.remove(force=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
 
 
 def find(engine: Any, name: str) -> Container | None:

@@ -34,7 +34,7 @@ from swop.unpacking import unpack
 JOB = "SWARM_CONTENT_JOB"
 MIN_FREE = 1 << 30  # bytes that must stay free on the volume's disk
 LOOK_EVERY = 64 << 20  # bytes between two looks at what is free
-MEMORY = 2 << 30  # bytes of address space for this process
+MEMORY = 1 << 30  # bytes of address space for this process
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Job:
     volumes: tuple[str, ...]  # paths of empty directories
     access: Access
     max_bytes: int
+    seconds: int = 3600  # then it ends by itself, as whoever started it may be gone
     lifeline: bool = False  # end when standard input ends: whoever started us is gone
 
     def to_json(self) -> str:
@@ -74,6 +75,7 @@ class Job:
                 "proxies": dict(access.proxies),
             },
             "max_bytes": self.max_bytes,
+            "seconds": self.seconds,
             "lifeline": self.lifeline,
         }
         return json.dumps(value)
@@ -87,6 +89,7 @@ class Job:
             volumes=tuple(value["volumes"]),
             access=Access(**access),
             max_bytes=value["max_bytes"],
+            seconds=value["seconds"],
             lifeline=value["lifeline"],
         )
 
@@ -209,6 +212,9 @@ def main(environment: Mapping[str, str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     job = Job.from_json(environment[JOB])
+    end = threading.Timer(job.seconds, os._exit, (1,))
+    end.daemon = True
+    end.start()
     if job.lifeline:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -97,7 +97,9 @@ class ProcessRuntime:
     def _check_environment(self, outcome: str, what: str, work: Work) -> str:
         """There are no images here: an outcome stands for the Python beside the operator."""
         work.progress(f"No image is {what} under PROCESS : checking the local environment")
+        work.check()
         record = examine(sys.executable)
+        work.check()
         _write_json(self._environment_file(outcome), {"outcome": outcome, **record.as_dict()})
         return (
             f"No image was {what} under PROCESS : the local environment ({record.summary}) was"

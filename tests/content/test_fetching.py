@@ -198,6 +198,17 @@ def test_a_proxy_is_the_administrators_word(site: Site) -> None:
     assert len(site.asked) == 1
 
 
+def test_https_through_a_proxy_is_checked_at_its_end(site: Site, secure: Site) -> None:
+    secure.files["/x"] = b"data"
+    proxies = {"https_proxy": f"http://me:secret@127.0.0.1:{site.port}"}
+    access = Access(LOCAL.reach, proxies=proxies)
+    assert get(f"https://localhost:{secure.port}/x", access) == b"data"
+    assert site.asked == [f"CONNECT localhost:{secure.port}"]
+    assert site.headers[0]["Proxy-Authorization"] == "Basic bWU6c2VjcmV0"
+    assert "Proxy-Authorization" not in secure.headers[0]
+    assert "not valid for '127.0.0.1'" in refused(secure.url("/x", "https"), access)
+
+
 # ------------------------------------------------------------------ files
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,27 @@ def test_what_asks_for_all_memory_ends_with_a_reason(site: Site, tmp_path: Path)
     done = run(Job((Step("EXTRACT", site.url("/x")),), volumes(tmp_path), LOCAL, 1 << 20))
     with pytest.raises(LocalError, match="SW7023: a damaged archive: a header of"):
         listen(done.stdout.splitlines(), Work())
+
+
+def test_a_dictionary_of_four_gigabytes_is_not_made(site: Site, tmp_path: Path) -> None:
+    """The header of an xz file may ask for it; the limit of the process's memory says no."""
+    data = bytearray(tar(file("x", b"data"), mode="w:xz"))
+    header = 4 * (data[12] + 1)  # of the block, behind the twelve bytes of the stream's
+    assert data[14:16] == b"\x21\x01"  # LZMA2, whose one property is the dictionary's size
+    data[16] = 40
+    end = 12 + header
+    data[end - 4 : end] = zlib.crc32(data[12 : end - 4]).to_bytes(4, "little")
+    site.files["/x"] = bytes(data)
+    done = run(Job((Step("EXTRACT", site.url("/x")),), volumes(tmp_path), LOCAL, 1 << 20))
+    with pytest.raises(LocalError, match="SW7023: the archive needs too much memory"):
+        listen(done.stdout.splitlines(), Work())
+
+
+def test_it_ends_by_itself_in_time(site: Site, tmp_path: Path) -> None:
+    """A container that its operator left behind."""
+    site.hangs.add("/x")
+    done = run(Job((Step("DOWNLOAD", site.url("/x")),), volumes(tmp_path), LOCAL, 1 << 20, 1))
+    assert done.returncode == 1
 
 
 def test_it_ends_with_whoever_started_it(site: Site, tmp_path: Path) -> None:

@@ -304,6 +304,21 @@ def test_content_for_each_node_and_the_end_at_a_reset(network: FakeNetwork, oper
         assert list((operator.runtime.data / "filling").iterdir()) == []
 
 
+def test_content_that_takes_too_long_fails_with_the_reason(
+    network: FakeNetwork, operators: Any
+) -> None:
+    rules = Rules(task_seconds=1, reach=read_reach(True, "127.0.0.1", "X"))
+    operators(rules=rules)
+    with serve() as site:
+        site.hangs.add("/hangs")
+        step = f"- {{Operation: EXTRACT, Target: {site.url('/hangs')}, Options: null}}"
+        body = ["ContentType: BUILDCONTENT", "OpsList:", step]
+        network.task("slow", "MAKE_SWARM_USER_CONTENT", body)
+        network.assign("slow")
+        network.until(lambda: network.runner()["state"] == "ERROR")
+    assert "SW7020: not done within 1 s (SWOP_TASK_MAX_SECONDS)" in network.runner()["text"]
+
+
 def test_stopping_leaves_the_network_and_nothing_behind(
     network: FakeNetwork, built: Operator
 ) -> None:

@@ -16,10 +16,12 @@ import pytest
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
+from swop import docker_build
 from swop.content import ContentRequest
 from swop.docker_runtime import DockerRuntime, gpu_request, own_image
 from swop.engine import LABEL_UNTIL
 from swop.filling import Step
+from swop.mask import Mask
 from swop.plan import LABEL_NODE, Mount
 from swop.profile import ContainerOptions, MountType
 from swop.rules import Rules
@@ -55,6 +57,24 @@ class TestWithoutAnEngine:
         assert request["Capabilities"] == [["gpu"]]
         assert (request["Count"] or 0) == count
         assert (request["DeviceIDs"] or None) == ids
+
+
+def test_output_is_told_in_whole_lines_and_bounded() -> None:
+    lines: list[str] = []
+    output = docker_build.Output(Work(say=lines.append), Mask({"MY_TOKEN": "hidden"}))
+    for text in ("Step 1", " : FROM x\n", "10%\r20%\r90%\r\n", "\n", "a hidden word\nend"):
+        output.add(text)
+    output.close()
+    assert lines == ["Step 1 : FROM x", "90%", "a *** word", "end"]
+    assert output.tail == "Step 1 : FROM x\n90%\na *** word\nend"
+    output.add("y" * 5000 + "\n")
+    assert len(lines[-1]) <= docker_build.LINE
+    for number in range(40_000):
+        output.add(f"line {number:06} {'x' * 40}\n")
+    assert sum(map(len, lines)) < docker_build.LOG_BYTES + 10_000
+    assert "the rest is left out" in lines[-1]
+    assert output.tail.endswith(f"line 039999 {'x' * 40}"), "the end is told all the same"
+    assert len(output.tail) <= docker_build.TAIL
 
 
 @pytest.fixture
@@ -253,7 +273,7 @@ def test_content_is_made_without_privileges_and_belongs_to_the_programs(
         config = filler["HostConfig"]
         assert config["CapDrop"] == ["ALL"] and not config["CapAdd"] and not config["Privileged"]
         assert config["SecurityOpt"] == ["no-new-privileges"]
-        assert config["Memory"] == 1 << 30 and config["PidsLimit"] == 64
+        assert config["Memory"] == 3 << 29 and config["PidsLimit"] == 64
         assert config["NetworkMode"] == "none", "it fetches nothing from the network"
         program = python(
             runtime,

@@ -11,8 +11,10 @@ import pytest
 from swarm.errors import LocalError
 from swop.plan import LINK_DIRECTORY, Mount
 from swop.profile import MountType
+from swop.pulling import PullRequest
 from swop.runtime import LOG_LIMIT, BuildRequest, RunState, Runtime
 from swop.work import Work
+from tests.swop import registry
 from tests.swop.programs import ended, eventually, python
 
 SLEEP = "import time; print('up'); time.sleep(300)"
@@ -280,6 +282,31 @@ def test_a_build_makes_what_its_outcome_names(runtime: Runtime) -> None:
     assert told and outcome in sentence
     assert runtime.has_image(outcome)
     forget(runtime, outcome)
+
+
+def test_a_pull_makes_what_its_outcome_names(runtime: Runtime) -> None:
+    outcome = f"swarm-test-{uuid.uuid4().hex[:8]}"
+    told: list[str] = []
+    with registry.serve() as server:
+        repository = f"{server.name}/team/tool"
+        request = PullRequest("task", outcome, repository, "1", None)
+        sentence = runtime.pull(request, Work(told.append))
+        again = runtime.pull(request, Work())
+    assert told and outcome in sentence and again == sentence
+    assert runtime.has_image(outcome)
+    forget(runtime, f"{repository}:1")
+    forget(runtime, outcome)
+
+
+def test_work_that_was_given_up_before_does_not_begin(runtime: Runtime) -> None:
+    outcome = f"swarm-test-{uuid.uuid4().hex[:8]}"
+    work = Work()
+    work.give_up("the taskrunner was reset")
+    with pytest.raises(LocalError, match="SW7020: the taskrunner was reset"):
+        runtime.build(BuildRequest(outcome, ("FROM swarm-base:latest",), None, {}), work)
+    with pytest.raises(LocalError, match="SW7020: the taskrunner was reset"):
+        runtime.pull(PullRequest("task", outcome, "127.0.0.1:1/x", "1", None), work)
+    assert not runtime.has_image(outcome)
 
 
 def forget(runtime: Runtime, outcome: str) -> None:

@@ -14,7 +14,9 @@ from swarm.api.client import ApiClient
 from swarm.identity import Role
 from swarm.ledger.state import DEFAULT_CONTRACT, DEFAULT_RUNNER
 from tests import pki
+from tests.content.web import serve
 from tests.processes import Daemon, Processes, free_port
+from tests.swop.programs import eventually
 from tests.swop.test_profile import PROFILE
 
 pytestmark = pytest.mark.slow
@@ -47,6 +49,7 @@ class Site:
             "SWARM_RUNTIME": "PROCESS",
             "SWOP_STREAM_LOGS": "True",
             "SWARM_DATA_DIR": str(directory / "swop-data"),
+            "SWOP_CONTENT_HOSTS": "127.0.0.1",
         }
         self.swop: Daemon = run.start("swop1", "swop", self.settings)
         self.swop.wait_for("Waiting for new Task…")
@@ -74,7 +77,7 @@ class Site:
         args = {"runner": DEFAULT_RUNNER, "task": task, "peers": 1, "target": "*"}
         self.client.submit("runner.assign", args)
 
-    def train(self, code: str) -> None:
+    def train(self, code: str, shared: str = "null") -> None:
         """Build, then run `code` as the ML program."""
         steps = ("BuildContext: null", "BuildType: INLINE", "BuildSteps:", "- FROM x")
         self.task("build", "MAKE_USER_CONTAINER", "ROOTTASK", *steps)
@@ -91,7 +94,7 @@ class Site:
             "WorkingDir: /tmp/test",
             "Envvars: null",
             "PrivateContent: /tmp/test",
-            "SharedContent: null",
+            f"SharedContent: {shared}",
         )
         self.assign("train")
 
@@ -199,6 +202,54 @@ def test_killed_and_restarted_it_finds_its_pair_and_reports_on(site: Site) -> No
     (peer,) = site.end()["peers"].values()
     assert peer["text"].startswith("the ML program exited with code 9")
     assert peer["text"].endswith("the end")
+
+
+READS = (
+    "import pathlib, sys, time\n"
+    "print(*sorted(path.read_text() for path in pathlib.Path('set').iterdir()), flush=True)\n"
+    "raise SystemExit(9)\n"
+)
+
+
+def test_content_that_a_kill_cuts_off_is_made_anew_and_seen_by_programs(site: Site) -> None:
+    with serve() as web:
+        web.files = {"/a.csv": b"one", "/b.csv": b"two"}
+        web.hangs.add("/b.csv")
+        steps = [
+            f"- {{Operation: DOWNLOAD, Target: {web.url(p)}, Options: null}}" for p in web.files
+        ]
+        body = ("ContentType: BUILDCONTENT", "OpsList:", *steps)
+        site.task("set", "MAKE_SWARM_USER_CONTENT", "ROOTTASK", *body)
+        site.assign("set")
+        eventually(lambda: "/b.csv" in web.asked)
+        volumes = site.user.parent / "swop-data" / "volumes"
+        assert filling_processes(web.port)
+        site.swop.kill()
+        eventually(lambda: not filling_processes(web.port))  # it does not outlive the operator
+        assert list(volumes.iterdir()) == []
+        web.hangs.clear()
+        site.swop.start()
+        record = site.end()
+    assert record["state"] == "COMPLETE"
+    (swop,) = record["swops"].values()
+    assert swop["text"] == "Content Task Completed : made set: 2 files, 6 bytes"
+    assert list((volumes.parent / "filling").iterdir()) == []
+
+    site.client.submit("runner.reset", {"runner": DEFAULT_RUNNER})
+    site.train(READS, "[{Src: set, Tgt: /tmp/test/set, MType: VOLUME}]")
+    (peer,) = site.end()["peers"].values()
+    assert peer["text"].endswith("one two")
+
+
+def filling_processes(port: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if f":{port}/" in process.environ().get("SWARM_CONTENT_JOB", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def test_stopped_it_leaves_and_takes_its_pairs_along(site: Site) -> None:
