@@ -177,9 +177,7 @@ def _check_id(svid: x509.Certificate) -> str:
     uris = [n for names in found for n in names if isinstance(n, x509.UniformResourceIdentifier)]
     spiffe_id = spiffe_id_of(svid)
     if len(uris) != 1 or len(spiffe_id) > _MAX_ID or not _SPIFFE_ID.fullmatch(spiffe_id):
-        raise RemoteError(
-            "SW1223", f"{describe(svid)} has not one proper SPIFFE id, as its CA is to give out"
-        )
+        raise RemoteError("SW1223", f"{describe(svid)} has not exactly one, proper, SPIFFE id")
     return spiffe_id
 
 
