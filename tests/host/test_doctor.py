@@ -51,7 +51,8 @@ class Doctor:
         status = cli.swarm(["doctor", "--json", "--quiet", *words])
         value = json.loads(self._capsys.readouterr().out)
         assert value["go"] is (status == 0)
-        return status, value["findings"]
+        # This machine's disk may be as full as it likes.
+        return status, [one for one in value["findings"] if one["code"] != "SW9044"]
 
     def codes(self, *words: str) -> tuple[int, list[str]]:
         status, found = self(*words)
@@ -261,6 +262,13 @@ def test_what_a_profile_asks_for(host: Path) -> None:
     volume = text.replace("mType: BIND\n  ", "mType: VOLUME\n  ")
     profile.write_text(volume)
     assert of_profile(profile, "process", []).images == ()
+    unpublished = text.replace("slport: 16000", "slport: null")
+    profile.write_text(unpublished)
+    assert of_profile(profile, None, []).ports == ((16001, "SL of pair 1"),)
+    assert of_profile(profile, "process", []).ports[0] == (30305, "SL of pair 0")
+    proxied = text.replace("slport: 16000", "slport: 16000\n    slfsservice: sl.example.org")
+    profile.write_text(proxied)
+    assert of_profile(profile, None, []).ports == ((16001, "SL of pair 1"),)
     in_volume = text.replace("mType: BIND", "mType: VOLUME", 1)
     profile.write_text(in_volume)
     found = of_profile(profile, None, [])
@@ -388,6 +396,23 @@ def test_an_sn_that_answers(
     assert (fact.asked, fact.reached) == ((closed,), ())
     api.starting = "it is joining the network"
     assert ask(member, place).starting == "it is joining the network"
+
+
+def test_a_clock_that_differs(
+    api: LiveApi, member: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what an SN says when it looks back, else by the date of its answers."""
+    real = lookback.now_ms
+    monkeypatch.setattr(lookback, "now_ms", lambda: real() + 100_000)
+    monkeypatch.setattr(lookback, "LIMIT", 0.3)
+    fact = ask(member, f"127.0.0.1:{api.port}", free_port())
+    assert fact.skew is not None and 95 < fact.skew < 105
+    monkeypatch.setattr(
+        "sentinel.http.formatdate", lambda *_, **__: "Thu, 01 Jan 2026 00:00:00 GMT"
+    )
+    monkeypatch.setattr(reach.time, "time", lambda: 1_767_225_700.5)  # 100 s later
+    fact = ask(member, f"127.0.0.1:{api.port}")
+    assert fact.skew == -100.0
 
 
 def test_sns_that_do_not(api: LiveApi, member: Identity, tmp_path: Path) -> None:

@@ -119,3 +119,13 @@ def test_differences() -> None:
     assert changed("data: data", "data: other") == [[], ["contents of the profile: changed"]]
     # Whom it joined is no setting of a node that has.
     assert changed("172.2.2.2", "172.2.2.3") == [[], []]
+
+
+def test_an_operator_that_uses_an_sn_elsewhere() -> None:
+    text = SMALL.replace("network_node: {}", "operator: {sn: '10.0.0.9:31304', learners: [{}]}")
+    (swop,) = plan(text).nodes
+    assert "--sn-ip=10.0.0.9" in swop.argv
+    assert "--sn-api-port=31304" in swop.argv
+    profile = profile_of(text)
+    assert (profile.apisrv.locator.host, profile.apisrv.locator.port) == ("10.0.0.9", 31304)
+    assert profile.pairs[0].slport == 30305

@@ -123,7 +123,7 @@ def with_profile(subject: Subject, checked: Checked, directory: Path) -> Subject
         keys=(*subject.keys, *_once(k for who, n in pairs if (k := _keys(who, n, directory)))),
         ports=(
             *subject.ports,
-            *((node.slport or FS_PORT, f"SL of {who}") for who, node in pairs if _published(node)),
+            *((n.slport or FS_PORT, f"SL of {who}") for who, n in pairs if _on_host(n, subject)),
         ),
         sns=tuple(dict.fromkeys((*subject.sns, *_sn_of(profile, subject)))),
         paths=(*subject.paths, *(path for who, n in pairs for path in _paths(who, n, directory))),
@@ -161,9 +161,11 @@ def of_profile(file: Path, runtime: str | None, join: Sequence[str]) -> Subject:
     return with_profile(subject, checked, file.absolute().parent)
 
 
-def _published(node: Node) -> bool:
-    """Whether others come to this learner directly."""
-    return node.slfsservice is None
+def _on_host(node: Node, subject: Subject) -> bool:
+    """Whether others come to this learner by a port of this host: not by a proxy, and not where its
+    container publishes none."""
+    published = node.slport is not None or subject.runtime == PROCESS
+    return node.slfsservice is None and published
 
 
 def _sn_of(profile: Profile, subject: Subject) -> Iterator[str]:
