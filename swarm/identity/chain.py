@@ -53,7 +53,7 @@ class Peer:
     organisation: str  # fingerprint of the CA at the end of the path
     common_name: str
     public_key_der: bytes  # SubjectPublicKeyInfo
-    vouched: Vouched | None = None  # where the certificate is another key's, see `delegation`
+    vouched: Vouched | None = None  # where a SPIFFE CA issued it, see `delegation`
 
     @property
     def holder(self) -> str:
@@ -104,15 +104,16 @@ def peer_of_path(
             f"{describe(leaf)} names no role: its common name must begin with SN-, SL-, SWOP- or "
             "SWCI-, or its SPIFFE id end so",
         )
-    name, vouched = common_name_of(leaf), None
+    vouched = delegation.vouch(path)
     if delegated is not None:
-        public_key, vouched = delegation.check(delegated, path)
-        name = vouched.spiffe_id
+        if vouched is None:
+            raise RemoteError("SW1223", f"{describe(leaf)} delegates, and no SPIFFE CA issued it")
+        public_key = delegation.check(delegated, leaf)
     return Peer(
         fingerprint=fingerprint_of(public_key),
         role=role,
         organisation=fingerprint_of(anchor.public_bytes(Encoding.DER)),
-        common_name=name,
+        common_name=vouched.spiffe_id if vouched else common_name_of(leaf),
         public_key_der=public_key,
         vouched=vouched,
     )

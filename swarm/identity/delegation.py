@@ -18,8 +18,9 @@ The rules
    looks at dates looks at both. Renewal means another SVID and another delegation.
 5. Only a certificate with one SPIFFE id, issued by a CA of the same trust domain, may delegate. A
    CA that names another domain is no issuer for it.
-6. The id is what was vouched for, and its holder can make lasting keys at will. `Vouched.holder`
-   stands for it where the ledger limits or bars: an id that was evicted has no use for a new key.
+6. The id is what was vouched for, and its holder can make lasting keys at will, or present SVIDs
+   without a delegation. `Vouched.holder` stands for the id, in either case, wherever members are
+   limited or barred: who was evicted has no use for a new key.
 
 What the pieces are worth to a thief: the SVID's key opens doors until it expires and signs nothing;
 the lasting key signs and opens none.
@@ -64,7 +65,7 @@ class Vouched:
     holder: str  # fingerprint that stands for the id
     domain: str  # whose dates can be compared with each other
     begins: int  # seconds since 1970: when the certificate was issued,
-    ends: int  # and the last moment at which all of its path is valid
+    ends: int  # and the last moment at which its whole path is valid
 
 
 def delegate(
@@ -117,25 +118,36 @@ def key_of(delegation: x509.Certificate) -> bytes:
         return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def check(delegation: x509.Certificate, path: Sequence[x509.Certificate]) -> tuple[bytes, Vouched]:
-    """The lasting key that the leaf of a verified path delegates to, and what is known of it.
+def vouch(path: Sequence[x509.Certificate]) -> Vouched | None:
+    """What the leaf of a verified path says of its holder, if a SPIFFE CA issued it.
 
-    Depends on nothing but its arguments, as `chain.verify_chain`. Raises RemoteError: SW1220
-    malformed, SW1221 not signed by both keys, SW1222 dates beyond those of its SVID, SW1223 an id
-    or a CA that does not entitle to it.
+    With a delegation or without: who was evicted must not come back by leaving that out. Depends
+    on nothing but its argument. Raises RemoteError SW1223 for an id that is none, or not of the
+    domain that its CAs name.
     """
     svid = path[0]
     with malformed_is_remote():
+        if not spiffe_id_of(path[1]):
+            return None
         spiffe_id = _check_id(svid)
         domain = _check_domain(spiffe_id, path)
-        _check_dates(delegation, svid)
-        key = _checked_key(delegation.public_bytes(Encoding.DER), svid.public_bytes(Encoding.DER))
         organisation = fingerprint_of(path[-1].public_bytes(Encoding.DER))
-        ends = min(_seconds(c.not_valid_after_utc) for c in (*path, delegation))
+        ends = min(_seconds(certificate.not_valid_after_utc) for certificate in path)
         begins = _seconds(svid.not_valid_before_utc)
     # A root that names no domain could have any issued below it: there, ids count within it only.
     holder = fingerprint_of(f"spiffe\0{'' if domain else organisation}\0{spiffe_id}".encode())
-    return key, Vouched(spiffe_id, holder, domain or organisation, begins, ends)
+    return Vouched(spiffe_id, holder, domain or organisation, begins, ends)
+
+
+def check(delegation: x509.Certificate, svid: x509.Certificate) -> bytes:
+    """The lasting key that a verified SVID delegates to. Depends on nothing but its arguments.
+
+    Raises RemoteError: SW1220 malformed, SW1221 not signed by both keys, SW1222 dates beyond those
+    of its SVID.
+    """
+    with malformed_is_remote():
+        _check_dates(delegation, svid)
+        return _checked_key(delegation.public_bytes(Encoding.DER), svid.public_bytes(Encoding.DER))
 
 
 @lru_cache(maxsize=2048)
@@ -165,7 +177,7 @@ def _check_id(svid: x509.Certificate) -> str:
     uris = [n for names in found for n in names if isinstance(n, x509.UniformResourceIdentifier)]
     spiffe_id = spiffe_id_of(svid)
     if len(uris) != 1 or len(spiffe_id) > _MAX_ID or not _SPIFFE_ID.fullmatch(spiffe_id):
-        raise RemoteError("SW1223", f"{describe(svid)} delegates without one proper SPIFFE id")
+        raise RemoteError("SW1223", f"{describe(svid)} has not exactly one, proper, SPIFFE id")
     return spiffe_id
 
 

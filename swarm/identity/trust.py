@@ -362,6 +362,10 @@ def _check_domain(contents: _Contents, path: Sequence[x509.Certificate]) -> None
         return
     with malformed_is_remote():
         domain = trust_domain_of(spiffe_id_of(path[0]))
+        issuer = spiffe_id_of(path[1])
+    if not issuer:  # keys would count for members, and ids be no hold on those who change them
+        text = f"{describe(path[0])} was issued by a CA that does not name its trust domain"
+        raise RemoteError("SW1223", text)
     if domain not in domains:
         raise RemoteError(
             "SW1223",

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs.authority import issue_ca, issue_leaf
 from swarm.errors import RemoteError
 from swarm.identity import Peer, Role, TrustStore, member_fingerprint, verify_chain
 from swarm.identity.delegation import OID, delegate
@@ -76,9 +77,25 @@ def test_renewal_is_the_same_member() -> None:
     assert again.fingerprint != after.fingerprint and again.holder == after.holder
 
 
+def test_who_leaves_the_delegation_out_is_held_by_the_same_id() -> None:
+    """Another member with each key, but limited and barred like all others of that id."""
+    plain, whole = verify_chain(der(SVID.leaf), cas(ORG)), verify_chain(CHAIN, cas(ORG))
+    assert plain.fingerprint != whole.fingerprint and plain.holder == whole.holder
+    with pytest.raises(RemoteError, match="SW1223"):
+        verify_chain(der(make_svid(OTHER.cas[0], "spiffe://org1.test/sn").leaf), cas(ORG, OTHER))
+
+
 def test_an_ordinary_certificate_is_held_by_its_key() -> None:
-    peer = verify_chain(der(SVID.leaf), cas(ORG))
+    """One with an id, too, when no SPIFFE CA issued it."""
+    ca = issue_ca("CA-1")
+    leaf = issue_leaf(ca, "SN-1", uris=["spiffe://org1.test/host-1/sn"])
+    known = {fingerprint_of(d): d for d in der(ca.certificate)}
+    peer = verify_chain(der(leaf.certificate), known)
     assert peer.vouched is None and peer.holder == peer.fingerprint
+    assert isinstance(leaf.key, ec.EllipticCurvePrivateKey)
+    chain = der(leaf.certificate, delegate(leaf.certificate, leaf.key, KEY))
+    with pytest.raises(RemoteError, match="SW1223"):
+        verify_chain(chain, known)
 
 
 # ------------------------------------------------------------------ forgeries
@@ -183,8 +200,8 @@ def test_damaged_delegations_are_refused_and_nothing_else(at: int, flip: int, cu
         peer = verify_chain([CHAIN[0], bytes(damaged[: len(damaged) - cut])], cas(ORG))
     except RemoteError as fault:
         assert fault.code.startswith("SW12")
-    else:  # what its mark has gone from is an ordinary certificate that belongs to no path
-        assert peer.vouched is None
+    else:  # what its mark has gone from is one more certificate that belongs to no path
+        assert peer.fingerprint != fingerprint(KEY)
 
 
 def test_who_may_delegate() -> None:
@@ -265,9 +282,10 @@ def test_eviction_bars_the_id_whatever_key_comes_with_it() -> None:
     peer = verify_chain(CHAIN, cas(ORG))
     svid = ORG.svid("/host-1/sn")
     fresh = der(svid.leaf, delegate(svid.leaf, svid.key, lasting()))
-    assert store.verify(fresh, at=now())
+    plain = der(ORG.svid("/host-1/sn").leaf)
+    assert store.verify(fresh, at=now()) and store.verify(plain, at=now())
     store.bar({peer.holder: "voted out"})
-    for chain in (CHAIN, fresh):
+    for chain in (CHAIN, fresh, plain):
         with pytest.raises(RemoteError, match=r"SW4015.*voted out"):
             store.verify(chain, at=now())
     other = der(MALLORY.leaf, delegate(MALLORY.leaf, MALLORY.key, KEY))

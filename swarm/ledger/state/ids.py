@@ -1,8 +1,8 @@
 """The ids of transactions that could still be replayed.
 
-An id belongs to its sender: were it global, a member could copy the id of somebody's transaction
-that it sees on its way, use it first, and so suppress the transaction. An id is kept until its
-transaction has expired; then the expiry alone refuses it.
+An id belongs to its sender, a key or a SPIFFE id with all its keys: were it global, a member could
+copy the id of somebody's transaction that it sees on its way, use it first, and so suppress the
+transaction. An id is kept until its transaction has expired; then the expiry alone refuses it.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class State:
             return f"it expired at height {transaction.expires}, the next block is {following}"
         if transaction.expires > self.height + MAX_AHEAD:
             return f"it expires more than {MAX_AHEAD} heights ahead"
-        return self._ids.refusal(sender.fingerprint, transaction.id)
+        return self._ids.refusal(sender.holder, transaction.id)
 
     def apply(
         self, header: Header, transactions: Sequence[tuple[Transaction, Peer]]
@@ -230,13 +230,11 @@ class State:
         ids = self._ids.writer()
         verdicts = []
         for transaction, sender in transactions:
-            reason = self.refusal(transaction, sender) or ids.refusal(
-                sender.fingerprint, transaction.id
-            )
+            reason = self.refusal(transaction, sender) or ids.refusal(sender.holder, transaction.id)
             if reason:
                 verdicts.append(Verdict(False, "SW4001", reason))
                 continue
-            ids.use(sender.fingerprint, transaction.id, transaction.expires)
+            ids.use(sender.holder, transaction.id, transaction.expires)
             context = Context(header, sender, transaction.id, self.chain)
             verdicts.append(execute(block, context, transaction))
         tables, changed = self._with(block)
