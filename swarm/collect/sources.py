@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -20,10 +22,11 @@ from swarm.collect.redact import CONTAINER, Redactor
 from swarm.errors import LocalError
 from swarm.launch import nodes, programs
 from swarm.launch.docker_backend import Docker
-from swarm.launch.plan import LABEL, USER_DIRECTORY
+from swarm.launch.plan import LABEL, OPERATOR_DIRECTORY, USER_DIRECTORY
 
 ROLES = ("sn", "swop", "swci", "sl", "ml", "sidecar")
 ROLE_LABEL = "swarm.role"  # on what operators start
+_LEARNER = re.compile(r"-s-\d+-[0-9a-z]+$")  # as operators name their pairs: s and u
 CERTIFICATES = ("SWARM_ID_CERT", "SWARM_ID_CAPATH", "SWARM_ID_CACERT")
 
 
@@ -79,8 +82,13 @@ def local(redactor: Redactor) -> Iterator[Found]:
 
 
 def containers(docker: Docker, redactor: Redactor, image: str) -> Iterator[Found]:
-    """Containers of run-* and of operators; and those of `image`, where one is named."""
+    """Containers of run-* and of operators; and those of `image`, where one is named.
+
+    Then what operators in containers keep of programs whose containers they have removed.
+    """
     seen: set[str] = set()
+    names: set[str] = set()
+    operators: list[str] = []
     filters = [f"label={LABEL}", f"label={ROLE_LABEL}"]
     filters += [f"ancestor={image}"] if image else []
     for condition in filters:
@@ -91,7 +99,53 @@ def containers(docker: Docker, redactor: Redactor, image: str) -> Iterator[Found
             if identifier not in seen:
                 seen.add(identifier)
                 with contextlib.suppress(LocalError):  # it was removed meanwhile
-                    yield _container(docker, redactor, identifier)
+                    found = _container(docker, redactor, identifier)
+                    names.add(found.name)
+                    operators += [identifier] if found.role == "swop" else []
+                    yield found
+    for operator in operators:
+        for file in _kept(docker, operator):
+            if Path(file).stem not in names:
+                yield _removed(docker, operator, file)
+
+
+def _kept(docker: Docker, operator: str) -> list[str]:
+    """Names of the logs that an operator keeps."""
+    return [name for name, _ in _copied(docker, operator, "logs") if name.endswith(".log")]
+
+
+def _removed(docker: Docker, operator: str, file: str) -> Found:
+    def log(limit: int) -> str:
+        ends = [_end(stream, limit) for _, stream in _copied(docker, operator, f"logs/{file}")]
+        return "".join(ends)
+
+    name = Path(file).stem
+    role = "sl" if _LEARNER.search(name) else "ml"
+    return Found(role, name, "removed", "kept", _json({"Name": name, "State": "removed"}), log)
+
+
+def _copied(docker: Docker, container: str, path: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Files of an operator's data directory, as the engine streams them."""
+    command = [*docker.command, "container", "cp", f"{container}:{OPERATOR_DIRECTORY}/{path}", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                for member in archive:
+                    stream = archive.extractfile(member) if member.isreg() else None
+                    if stream is not None:
+                        yield Path(member.name).name, stream
+        except tarfile.ReadError:
+            return  # there is nothing at that path
+
+
+def _end(stream: IO[bytes], limit: int) -> str:
+    """The last bytes of a stream; no more than twice as many are ever held."""
+    kept = bytearray()
+    while chunk := stream.read(1 << 16):
+        kept += chunk
+        if len(kept) > 2 * limit:
+            del kept[:-limit]
+    return bytes(kept[-limit:]).decode(errors="replace")
 
 
 def _container(docker: Docker, redactor: Redactor, identifier: str) -> Found:
@@ -129,16 +183,11 @@ def _on_host(path: str, mounts: Mapping[str, Mapping[str, Any]]) -> Path | None:
 
 
 def _container_log(docker: Docker, identifier: str, limit: int) -> str:
-    """The end of a container's log, both streams; no more than that is ever held."""
+    """The end of a container's log, both streams."""
     command = [*docker.command, "container", "logs", "--timestamps", identifier]
-    kept = bytearray()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
-        while chunk := process.stdout.read(1 << 16):
-            kept += chunk
-            if len(kept) > 2 * limit:
-                del kept[:-limit]
-    return bytes(kept[-limit:]).decode(errors="replace")
+        return _end(process.stdout, limit)
 
 
 def _reader(path: Path) -> Callable[[int], str]:
