@@ -1,4 +1,4 @@
-"""MAKE_SWARM_USER_CONTENT at the operator: which volumes, what the filling process hears and says.
+"""MAKE_SWARM_USER_CONTENT at the operator: which volumes, made by which steps.
 
 BUILDCONTENT makes the volume `<Outcome>`, for builds and for what all learners share. SWARMCONTENT
 makes one for each node of the profile, `<Outcome>-<idx>`, which the profile's `privatedata` names.
@@ -20,11 +20,6 @@ from swarm.errors import LocalError
 from swop.fetching import Access, host_and_port, scheme_of
 from swop.filling import Job, Step, where
 from swop.rules import Rules
-from swop.work import Work
-
-MAX_LINES = 500  # of what a filling process says
-MAX_LINE = 4096
-CODES = re.compile(r"^SW70(13|2[0-9])$")  # what it may blame
 
 
 @dataclass(frozen=True)
@@ -85,34 +80,3 @@ def finished(names: Iterable[str], already: Iterable[str], text: str) -> str:
     parts = [f"made {', '.join(new)}: {text}"] if new else []
     parts += [f"{', '.join(old)} was there already, made of the same steps"] if old else []
     return f"Content Task Completed : {'; '.join(parts)}"
-
-
-def listen(lines: Iterable[bytes], work: Work) -> str:
-    """Follow what a filling process prints, to its last word; returns its sentence.
-
-    Raises LocalError: what it reports, or SW7028 when it ends without a word.
-    """
-    last = ""
-    for count, line in enumerate(lines):
-        kind, words = _message(line)
-        if kind == "done":
-            return words[0]
-        if kind == "error":
-            code, cause = words
-            raise LocalError(code if CODES.match(code) else "SW7028", cause)
-        if kind == "say" and count < MAX_LINES:
-            work.progress(words[0])
-        last = words[0] or last
-    work.check()
-    raise LocalError("SW7028", f"it ended without a result; its last words: {last or 'none'}")
-
-
-def _message(line: bytes) -> tuple[str, list[str]]:
-    """Kind and texts of one line; "" for anything else that is printed."""
-    text = line[:MAX_LINE].decode("utf-8", "replace").strip()
-    try:
-        [(kind, value)] = json.loads(text).items()
-    except (ValueError, AttributeError, TypeError):
-        return "", [text]
-    words = [str(word) for word in value] if isinstance(value, list) else [str(value)]
-    return (kind, words) if len(words) == (2 if kind == "error" else 1) else ("", [text])

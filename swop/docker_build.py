@@ -28,6 +28,7 @@ from swop.mask import Mask
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.pulling import PullRequest, changes, credentials, masked
 from swop.runtime import BuildRequest, bounded_tail
+from swop.status_text import status_text
 from swop.work import Work
 
 DOCKERFILE = "swarm-task.Dockerfile"
@@ -61,7 +62,7 @@ class Output:
             self._rest = ""
 
     def _line(self, line: str) -> None:
-        line = self._mask.line(line.rstrip("\r").rpartition("\r")[2][:LINE])
+        line = self._mask.line(status_text(line[-LINE:]))
         if not line.strip():
             return
         self._last.append(line)

@@ -26,9 +26,10 @@ from docker.models.containers import Container
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
-from swop.content import ContentRequest, finished, listen, taken
+from swop.content import ContentRequest, finished, taken
 from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, discard, find, is_stale
 from swop.filling import JOB
+from swop.hearing import listen
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.work import Work
 

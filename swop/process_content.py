@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swarm.errors import LocalError
-from swop.content import ContentRequest, finished, listen, taken
+from swop.content import ContentRequest, finished, taken
 from swop.filling import JOB
+from swop.hearing import listen
 from swop.work import Work
 
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR")

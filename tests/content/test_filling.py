@@ -15,9 +15,10 @@ import pytest
 
 from swarm.errors import LocalError
 from swop import filling
-from swop.content import ContentRequest, listen
+from swop.content import ContentRequest
 from swop.fetching import Access
 from swop.filling import DiskMeter, Job, Step, fill, where
+from swop.hearing import listen
 from swop.reach import read_reach
 from swop.rules import Rules, read_rules
 from swop.work import Work
@@ -217,6 +218,18 @@ def test_it_ends_with_whoever_started_it(site: Site, tmp_path: Path) -> None:
 def test_its_words_are_checked(line: bytes, expected: str) -> None:
     with pytest.raises(LocalError, match=expected):
         listen([line], Work())
+
+
+def test_names_in_archives_steer_no_terminal(site: Site, tmp_path: Path) -> None:
+    site.files["/x"] = tar(file("a", b""), file("a/\x1b[2J\n2026 : swop : INFO : all is well", b""))
+    done = run(Job((Step("EXTRACT", site.url("/x")),), volumes(tmp_path), LOCAL, 1 << 20))
+    with pytest.raises(LocalError) as caught:
+        listen(done.stdout.splitlines(), Work())
+    assert caught.value.cause.isprintable()
+    assert caught.value.cause.startswith("member 'a/")
+    told: list[str] = []
+    listen([json.dumps({"say": "x\x1b[2J\ny"}).encode(), b'{"done": "1"}'], Work(told.append))
+    assert told == ["x y"]
 
 
 def test_a_request_is_checked_before_anything_happens() -> None:

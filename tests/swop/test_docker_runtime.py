@@ -62,7 +62,13 @@ class TestWithoutAnEngine:
 def test_output_is_told_in_whole_lines_and_bounded() -> None:
     lines: list[str] = []
     output = docker_build.Output(Work(say=lines.append), Mask({"MY_TOKEN": "hidden"}))
-    for text in ("Step 1", " : FROM x\n", "10%\r20%\r90%\r\n", "\n", "a hidden word\nend"):
+    for text in (
+        "Step 1",
+        " : FROM x\n",
+        "10%\r20%\r90%\r\n",
+        "\n",
+        "a \x1b[31mhidden\x1b[0m word\nend",
+    ):
         output.add(text)
     output.close()
     assert lines == ["Step 1 : FROM x", "90%", "a *** word", "end"]
