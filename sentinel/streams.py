@@ -32,11 +32,21 @@ class Pulse:
 
     def __init__(self) -> None:
         self._event = trio.Event()
+        self._encoded: dict[str, tuple[Any, bytes]] = {}
 
     def beat(self) -> None:
         """Wake all that have taken `next` so far."""
+        self._encoded.clear()
         self._event.set()
         self._event = trio.Event()
+
+    def encode(self, key: str, record: Any) -> bytes:
+        """A record as JSON: made once in a beat for all who are told of it."""
+        known, text = self._encoded.get(key, (None, b""))
+        if not text or known is not record:
+            text = to_json(record)
+            self._encoded[key] = record, text
+        return text
 
     def next(self) -> trio.Event:
         """Return the event of the next beat. Take it before reading what it announces."""
@@ -99,7 +109,11 @@ class Channel:
 
     async def event(self, value: Mapping[str, Any]) -> None:
         """Send one event with a JSON value."""
-        await self._raw(b"data: " + to_json(value) + b"\n\n")
+        await self.text(to_json(value))
+
+    async def text(self, value: bytes) -> None:
+        """Send one event with a value that is JSON already."""
+        await self._raw(b"data: " + value + b"\n\n")
 
     async def ping(self) -> None:
         """Send a comment: the stream is alive."""
@@ -146,8 +160,10 @@ async def follow_records(
         records = {key: lookup(key) for key in keys}
         changed = {k: v for k, v in records.items() if known is None or v != known[k]}
         if changed or known is None:
-            first = {"chain": chain} if known is None else {}
-            await channel.event({"height": height, "records": changed, **first})
+            parts = [to_json(key) + b":" + pulse.encode(key, changed[key]) for key in changed]
+            first = b',"chain":' + to_json(chain) if known is None else b""
+            event = b'{"height":%d,"records":{%b}%b}' % (height, b",".join(parts), first)
+            await channel.text(event)
             known = records
             await pay(EVENT_UNITS)
         await channel.pause(news)

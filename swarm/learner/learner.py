@@ -62,7 +62,11 @@ from swarm.pulse import Pulse
 log = logging.getLogger("swarm.learner")
 
 TICK = 0.25  # seconds between two looks at the clock and at the exchange
+LASTING = (
+    0.3  # seconds; who waits for less has nothing to tell, and a small model's round is shorter
+)
 REMIND = 30.0  # seconds after which a waiting that has not changed is logged again
+_NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
 
 class Attempted(NamedTuple):
@@ -122,7 +126,8 @@ class Learner:
         self._untidy = False  # and the older file was not turned over yet
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
-        self._said = ""
+        self._waits = ("", 0.0)  # what for, without numbers, and since when
+        self._said = ""  # the same, as it was said last
         self._said_at = 0.0
         self._status: int | None = None
         self._pulse = Pulse()
@@ -179,18 +184,21 @@ class Learner:
             self._feed(ExchangeSeen(self._exchange.key, blames, text))
 
     def _say(self) -> None:
-        """Log what is waited for, and let the program know: when it changes, and now and then."""
+        """Log what is waited for, and let the program know: when it lasts, and now and then."""
         text, now = self.core.waiting, time.monotonic()
         stem = _without_numbers(text)
-        changed = stem != _without_numbers(self._said)
-        if text and (changed or now - self._said_at >= REMIND):
+        if stem != self._waits[0]:
+            self._waits = stem, now
+        if not text:
+            self._said = ""
+            return
+        due = self._said_at + REMIND if stem == self._said else self._waits[1] + LASTING
+        if now >= due:
             log.info("%s", text)
             if self.core.phase != "training":  # it does not listen then, and would hear it later
                 self._link.tell({"type": "waiting", "text": text})
             self._said_at = now
-            self._said = text
-        elif not text:
-            self._said = ""
+            self._said = stem
 
     # ---------------------------------------------------------------- effects
 
@@ -448,7 +456,7 @@ def _member(uid: str, record: Mapping[str, Any], checkin: Mapping[str, Any]) -> 
 
 def _without_numbers(text: str) -> str:
     """A waiting sentence without what changes all the time: per cents and seconds."""
-    return "".join(char for char in text if not char.isdigit())
+    return text.translate(_NO_DIGITS)
 
 
 def _summary(message: Mapping[str, Any]) -> str:

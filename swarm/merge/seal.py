@@ -42,6 +42,7 @@ KEY = 32
 TAG = 16
 LARGEST = 1 << 20  # bytes of content in one record
 MOST_BYTES = 1 << 40  # under one key
+AHEAD = 16 << 10  # bytes that are read beyond what is asked for: small records come together
 
 _LENGTH = struct.Struct("!I")
 
@@ -60,6 +61,7 @@ class Seal:
         self._sent, self._received = 0, 0  # records
         self._bytes = 0  # of content, the larger direction
         self._out, self._in = bytearray(), bytearray()  # encrypted records, kept for the next ones
+        self._from, self._to = 0, 0  # what was read into the latter and was not asked for yet
         self._rest = memoryview(b"")  # content that came and was not asked for yet
 
     @property
@@ -128,16 +130,26 @@ class Seal:
 
     def _read(self, count: int, touched: Callable[[int], None]) -> memoryview:
         """`count` bytes; they are valid until the next call."""
-        if len(self._in) < count:
-            self._in = bytearray(count)
-        data, at = memoryview(self._in)[:count], 0
-        while at < count:
-            came = socket.socket.recv_into(self._sock, data[at:])
+        if self._to - self._from < count:
+            self._read_more(count, touched)
+        start = self._from
+        self._from += count
+        return memoryview(self._in)[start : self._from]
+
+    def _read_more(self, count: int, touched: Callable[[int], None]) -> None:
+        """Read until `count` bytes are here, and what has come with them up to `AHEAD` more."""
+        rest = self._in[self._from : self._to]
+        if len(self._in) < count + AHEAD:
+            self._in = bytearray(count + AHEAD)
+        data = memoryview(self._in)
+        data[: len(rest)] = rest
+        self._from, self._to = 0, len(rest)
+        while self._to < count:
+            came = socket.socket.recv_into(self._sock, data[self._to : count + AHEAD])
             if came == 0:
                 raise EOFError
-            at += came
+            self._to += came
             touched(came)
-        return data
 
 
 def agree(sock: ssl.SSLSocket, *, dialled: bool) -> Seal:

@@ -115,15 +115,17 @@ class Sender:
         start, reduced = answer.get("contrib"), answer.get("reduced")
         if not isinstance(start, int) or not isinstance(reduced, int) or min(start, reduced) < 0:
             raise WireError("ANSWER without positions")
-        if answer.get("leaves") is True:
-            channel.send(Kind.DIGESTS, b"".join(attempt.buffers.leaves))
-        if attempt.me in attempt.contributors:
-            self._contribute(channel, start)
+        with channel.together():
+            if answer.get("leaves") is True:
+                channel.send(Kind.DIGESTS, b"".join(attempt.buffers.leaves))
+            if attempt.me in attempt.contributors:
+                self._contribute(channel, start)
         if attempt.agreement is not None:
             self._agree(channel, attempt.agreement, answer)
-        for number in range(reduced, attempt.mine):
-            self._send_reduced(channel, number)
-        channel.send(Kind.END)
+        with channel.together():
+            for number in range(reduced, attempt.mine):
+                self._send_reduced(channel, number)
+            channel.send(Kind.END)
         channel.expect_raw(Kind.END, 0)
 
     def _contribute(self, channel: Channel, start: int) -> None:
@@ -151,7 +153,9 @@ class Sender:
         def late() -> Iterable[int]:
             return [i for i, ready in attempt.ready.items() if ready <= attempt.reduced]
 
-        self._await(channel, lambda: attempt.reduced > number, late)
+        if attempt.reduced <= number:
+            channel.flush()
+            self._await(channel, lambda: attempt.reduced > number, late)
         chunk = attempt.plan.chunk(attempt.me, number)
         channel.send_chunk(Kind.REDUCED, number, attempt.buffers.output[chunk.start : chunk.stop])
 
@@ -171,3 +175,4 @@ class Sender:
                 counts = {attempt.uids[i]: attempt.progress_of(i) for i in some}
                 counts[attempt.uids[attempt.me]] = attempt.own_progress()
             channel.send_json(Kind.WAIT, {"for": counts})
+            channel.flush()

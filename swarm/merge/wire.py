@@ -26,7 +26,8 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -35,6 +36,8 @@ from swarm.merge.blocks import DIGEST
 from swarm.merge.seal import Seal, SealError
 
 PROTOCOL = 2
+
+TOGETHER = 256 << 10  # bytes of frames that are sent together at most, and one frame more
 
 _HEADER = struct.Struct("!BBHI")
 _CHUNK_INDEX = struct.Struct("!I")
@@ -106,8 +109,28 @@ class Channel:
         self.sent = 0  # bytes, headers included
         self.received = 0
         self.touched: Callable[[int], None] | None = None
+        self._together: list[bytes | memoryview] | None = None
 
     # ------------------------------------------------------------------- send
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Frames that are sent within go out in few calls: nobody waits for the first of them.
+
+        Their memory must stay as it is until the end, or until `flush`.
+        """
+        self._together = []
+        try:
+            yield
+            self.flush()
+        finally:
+            self._together = None
+
+    def flush(self) -> None:
+        """Send now what has been collected. Raises ConnectionGone."""
+        if self._together:
+            pieces, self._together = self._together, []
+            self._transmit(pieces)
 
     def send(self, kind: Kind, payload: bytes = b"") -> None:
         """Send a small frame in one piece. Raises ConnectionGone."""
@@ -230,6 +253,14 @@ class Channel:
         return data
 
     def _sendall(self, *pieces: bytes | memoryview) -> None:
+        if self._together is None:
+            self._transmit(pieces)
+            return
+        self._together += pieces
+        if sum(map(len, self._together)) >= TOGETHER:
+            self.flush()
+
+    def _transmit(self, pieces: Sequence[bytes | memoryview]) -> None:
         try:
             if self._seal is not None:
                 self.sent += self._seal.send(*pieces)

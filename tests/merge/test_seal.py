@@ -186,3 +186,31 @@ def test_an_end_instead_of_a_key_is_told(links: tuple[socket.socket, socket.sock
     client.close()
     with pytest.raises(OSError):
         agree(server, dialled=False)  # type: ignore[arg-type]
+
+
+def test_small_records_come_with_one_read(pair: Pair) -> None:
+    here, there, _, two = pair
+    for number in range(20):
+        here.send(b"%2d" % number, b"x" * 100)
+    assert read(there, 2) == b" 0"
+    two.setblocking(False)  # all of them are here already
+    assert read(there, 100) == b"x" * 100
+    for number in range(1, 20):
+        assert read(there, 102) == b"%2d" % number + b"x" * 100
+    with pytest.raises(BlockingIOError):
+        read(there, 1)
+
+
+@given(sizes=st.lists(st.sampled_from([1, 40, 16_000, 17_000, 70_000, LARGEST]), max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_small_and_large_records_follow_each_other(sizes: list[int]) -> None:
+    """What was read ahead is in front of what is read then."""
+    one, two = socket.socketpair()
+    with one, two:
+        here, there = Seal(one, HERE, THERE), Seal(two, THERE, HERE)
+        whole = b"".join(bytes([65 + i]) * size for i, size in enumerate(sizes))
+        pieces = [whole[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))]
+        thread = threading.Thread(target=lambda: [here.send(piece) for piece in pieces])
+        thread.start()
+        assert b"".join(read(there, size) for size in sizes) == whole
+        thread.join(BOUND)

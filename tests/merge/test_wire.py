@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.merge.wire import LIMITS, Channel, ConnectionGone, Kind, WireError
+from swarm.merge.wire import LIMITS, TOGETHER, Channel, ConnectionGone, Kind, WireError
 
 Pair = tuple[Channel, socket.socket]
 
@@ -36,6 +36,48 @@ def test_frames_come_back_as_they_were_sent(pair: Pair) -> None:
     channel.receive_into(memoryview(data))
     assert data == b"abc"
     assert channel.received == other.sent
+
+
+def test_frames_that_are_sent_together_are_the_same_frames(pair: Pair) -> None:
+    channel, there = pair
+    other = Channel(there)
+    channel.sock.settimeout(0)
+    with other.together():
+        other.send_chunk(Kind.CONTRIB, 1, memoryview(b"abc"))
+        with pytest.raises(ConnectionGone):
+            channel.receive_header()  # nothing is sent yet
+        other.send_json(Kind.WAIT, {})
+        other.flush()
+        assert channel.receive_header() == (Kind.CONTRIB, 7)
+        assert channel.receive_raw(7) == b"\0\0\0\1abc"
+        other.send(Kind.END)
+    assert channel.expect_json(Kind.WAIT) == {}
+    assert channel.expect_raw(Kind.END, 0) == b""
+    other.send(Kind.END)
+    assert channel.expect_raw(Kind.END, 0) == b""
+
+
+def test_what_has_become_much_is_not_held_back(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, there = pair
+    other = Channel(there)
+    sent: list[int] = []
+    monkeypatch.setattr(other, "_transmit", lambda pieces: sent.append(sum(map(len, pieces))))
+    chunk = memoryview(bytes(TOGETHER // 4))
+    with other.together():
+        for number in range(5):
+            other.send_chunk(Kind.CONTRIB, number, chunk)
+        assert sent == [4 * (len(chunk) + 12)]
+    assert sent[1:] == [len(chunk) + 12]
+
+
+def test_frames_of_a_conversation_that_failed_are_not_sent(pair: Pair) -> None:
+    channel, there = pair
+    other = Channel(there)
+    with pytest.raises(WireError), other.together():
+        other.send(Kind.END)
+        raise WireError("it broke the rules")
+    other.send(Kind.HELLO)
+    assert channel.receive_header() == (Kind.HELLO, 0)
 
 
 @pytest.mark.parametrize("kind", list(Kind))
