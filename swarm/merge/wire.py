@@ -37,7 +37,7 @@ from swarm.merge.seal import Seal, SealError
 
 PROTOCOL = 2
 
-TOGETHER = 256 << 10  # bytes of frames that are sent together at most, and one frame more
+TOGETHER = 128 << 10  # bytes of frames that are sent together at most, and one frame more
 
 _HEADER = struct.Struct("!BBHI")
 _CHUNK_INDEX = struct.Struct("!I")

@@ -98,7 +98,9 @@ def instead_of_sending(kind: Kind, act: Callable[[Channel, int, memoryview, Send
 
     def send(channel: Channel, sent: Kind, index: int, data: memoryview) -> None:
         if sent is kind and armed():
+            channel.flush()  # nothing is held back, to be sent together
             act(channel, index, data, real)
+            channel.flush()
         else:
             real(channel, sent, index, data)
 
@@ -250,6 +252,7 @@ def excuses(kind: Kind) -> None:
             count += 1
             names = [uid for k, uid in enumerate(attempt.uids) if k != attempt.me]
             channel.send_json(Kind.WAIT, {"for": dict.fromkeys(names, count)})
+            channel.flush()
             pause(0.5)
 
     instead_of_sending(kind, act)
