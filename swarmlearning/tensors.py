@@ -50,6 +50,7 @@ MAGIC = b"SWRMTNSR"
 VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
+FILL = 4 << 20  # bytes of a new file that are written at a time
 WAKE = 2 << 20  # bytes of a mapping that are made present at a time
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which `mmap` has no name for
 PART = 256 << 10  # elements that are narrowed at a time
@@ -372,6 +373,7 @@ def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
         else:
             os.ftruncate(descriptor, whole)
         os.pwrite(descriptor, head, 0)
+        _fill(descriptor, len(head), whole)
         mapping = mmap.mmap(descriptor, whole)
         draft.rename(target)
     except BaseException:
@@ -379,6 +381,14 @@ def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
         draft.unlink(missing_ok=True)
         raise
     return TensorFile(target, layout, len(head), mapping, descriptor)
+
+
+def _fill(descriptor: int, start: int, stop: int) -> None:
+    """Write zeros in large pieces: the system keeps such a file in large pages, which are cheaper
+    to map than those that appear one by one."""
+    zeros = memoryview(bytes(min(FILL, stop - start)))
+    while start < stop:
+        start += os.pwrite(descriptor, zeros[: stop - start], start)
 
 
 def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
