@@ -8,7 +8,6 @@ was found. Paths are relative to the file, so that it can be moved together with
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from swarm.address import service_address
 from swarm.errors import LocalError
 from swop.located_yaml import YamlProblem, load
 from swop.profile import Environment, Text, describe, problems
@@ -32,7 +32,6 @@ API_PORT, P2P_PORT, FS_PORT = 30304, 30303, 30305
 MAX_JOIN, MAX_LEARNERS = 25, 64
 DEFAULT_RUNNER = "defaulttaskbb.taskdb.sml.hpe"
 
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.?)*")
 _WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -45,9 +44,13 @@ def checked_address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         pass
-    if not _HOST_NAME.fullmatch(text) or text.replace(".", "").isdigit():
-        raise ValueError(f"expected an IP address or a host name, found {text!r}")
-    return text
+    problem = f"expected an IP address or a host name, found {text!r}"
+    if ":" in text or text.replace(".", "").isdigit():
+        raise ValueError(problem)
+    try:
+        return service_address(text)[0]
+    except ValueError as error:
+        raise ValueError(problem) from error
 
 
 def split_place(text: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +54,25 @@ def ids(engine: docker.DockerClient) -> dict[str, str]:
     return {str(one.name): str(one.id) for one in listed if one.name in NAMES}
 
 
+def check(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """What the doctor warns of, on a host that is a go."""
+    capsys.readouterr()
+    assert cli.swarm(["doctor", "--json", "--quiet", *words]) == 0
+    codes = [one["code"] for one in json.loads(capsys.readouterr().out)["findings"]]
+    return [code for code in codes if code != "SW9044"]  # the disk may be as full as it likes
+
+
 def test_a_host_in_containers(
     engine: docker.DockerClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = check(capsys, "--image=no-such-image:1")
+    assert before == ["SW9050", "SW9051"]  # nobody to ask, and the image of the program
     assert cli.swarm(["up"]) == 0, capsys.readouterr()
     first = ids(engine)
+    assert cli.swarm(["doctor"]) == 0
+    assert (
+        "(API of the SN) is in use by container up-test-sn, which runs" in capsys.readouterr().out
+    )
     assert set(first) == set(NAMES)
     assert cli.swarm(["up"]) == 0
     assert ids(engine) == first

@@ -259,6 +259,13 @@ def test_what_a_profile_asks_for(host: Path) -> None:
     elsewhere = text.replace("host: 10.0.0.1", "host: 10.0.0.9")
     profile.write_text(elsewhere)
     assert of_profile(profile, None, []).sns == ("10.0.0.9:30304",)
+    profile.write_text(text.replace("host: 10.0.0.1", "host: 10.0.0 .9"))
+    assert of_profile(profile, None, []).problems[0][0] == "SW7003"
+    service = text.replace(
+        "    host: 10.0.0.1", "    service: sn_1.example.org\n    host: 10.0.0.1"
+    )
+    profile.write_text(service)
+    assert of_profile(profile, None, []).sns == ("sn_1.example.org:443",)
     volume = text.replace("mType: BIND\n  ", "mType: VOLUME\n  ")
     profile.write_text(volume)
     assert of_profile(profile, "process", []).images == ()

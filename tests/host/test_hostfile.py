@@ -139,6 +139,7 @@ def test_no_file(tmp_path: Path) -> None:
         ("::1", ("::1", 30304)),
         ("[::1]:31304", ("::1", 31304)),
         ("[::1]", ("::1", 30304)),
+        ("sn_1.example.org.", ("sn_1.example.org.", 30304)),
     ],
 )
 def test_places(text: str, place: tuple[str, int]) -> None:

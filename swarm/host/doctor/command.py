@@ -150,7 +150,7 @@ def _ask(
         if not identities or not (subject.sns or running):
             return (), ()
         places = list({split_place(place): place for place in subject.sns}.values())
-        own_sns = [(subject.address, port) for port in running]
+        own_sns = [(subject.address, port) for port in running if subject.address]
         ask = reach.Asking(identities[0], listener.open, token)
         return reach.ask_all(ask, places, own_sns, own)
 

@@ -118,6 +118,12 @@ def with_profile(subject: Subject, checked: Checked, directory: Path) -> Subject
     addresses = [node.slhostip for _, node in pairs if node.slhostip]
     address = subject.address or next(iter(addresses), "")
     subject = replace(subject, address=address)
+    try:
+        named = list(_sn_of(profile, subject))
+    except ValueError as error:
+        named = []
+        problem = ("SW7003", f"apisrv.locator: {error}")
+        subject = replace(subject, problems=(*subject.problems, problem))
     return replace(
         subject,
         keys=(*subject.keys, *_once(k for who, n in pairs if (k := _keys(who, n, directory)))),
@@ -125,7 +131,7 @@ def with_profile(subject: Subject, checked: Checked, directory: Path) -> Subject
             *subject.ports,
             *((n.slport or FS_PORT, f"SL of {who}") for who, n in pairs if _on_host(n, subject)),
         ),
-        sns=tuple(dict.fromkeys((*subject.sns, *_sn_of(profile, subject)))),
+        sns=tuple(dict.fromkeys((*subject.sns, *named))),
         paths=(*subject.paths, *(path for who, n in pairs for path in _paths(who, n, directory))),
         networks=tuple(dict.fromkeys((*subject.networks, *_networks(profile, subject.runtime)))),
         gpus=tuple(
@@ -169,7 +175,10 @@ def _on_host(node: Node, subject: Subject) -> bool:
 
 
 def _sn_of(profile: Profile, subject: Subject) -> Iterator[str]:
-    """The SN that the profile names, unless it is this host's own, which may not run yet."""
+    """The SN that the profile names, unless it is this host's own, which may not run yet.
+
+    Raises ValueError.
+    """
     locator = profile.apisrv.locator
     if locator.service:
         yield locator.service if ":" in locator.service else f"{locator.service}:443"
