@@ -47,8 +47,9 @@ from swarm.identity.parsing import describe, malformed_is_remote, parse
 from swarm.identity.roles import spiffe_id_of, trust_domain_of
 from swarm.identity.uid import fingerprint_of
 
-# An object identifier of our own, below the arc for those made from a UUID (ITU-T X.667).
-OID = x509.ObjectIdentifier("2.25.194504510677144485508349478804624488666")
+# An object identifier of our own, below the arc of UUIDs (ITU-T X.667). In steps of 31 bits, since
+# there are programs (those in Go) that refuse a whole certificate for a longer one.
+OID = x509.ObjectIdentifier("2.25.1945045106.771444855.83494788")
 MAX_DELEGATION = 2048  # bytes; signed by an RSA key of 8192 bits it has about 1500
 
 _TAG = b"swarm-delegation-1\0"  # ledger statements begin with a byte of CBOR, which "s" is not

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import ssl
+import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -314,3 +318,42 @@ def test_tls_is_made_with_the_plain_svid() -> None:
     assert check_peer(wire.client, store, {Role.SN}).fingerprint == fingerprint(KEY)
     shown = wire.client.getpeercert(binary_form=True)
     assert shown == CHAIN[0], "the certificate of the handshake is the SVID"
+
+
+def test_programs_that_know_nothing_of_it(tmp_path: Path) -> None:
+    """openssl and curl, host name and all; others were tried by hand: Go, Java, Node."""
+    assert all(int(arc) < 1 << 31 for arc in OID.dotted_string.split(".")), "Go refuses longer ones"
+    svid = ORG.svid("/host-1/sn", extra=[x509.DNSName("localhost")])
+    chain = (svid.leaf, delegate(svid.leaf, svid.key, KEY))
+    door, bundle = tmp_path / "door.pem", tmp_path / "ca.pem"
+    door.write_bytes(
+        svid.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + b"".join(c.public_bytes(Encoding.PEM) for c in chain)
+    )
+    bundle.write_bytes(ORG.cas[0].certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(door)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        programs = {
+            "openssl": ["s_client", "-CAfile", str(bundle), "-verify_return_error",
+                        "-verify_hostname", "localhost", "-connect", f"127.0.0.1:{port}"],
+            "curl": ["--silent", "--show-error", "--max-time", "20", "--cacert", str(bundle),
+                     "--resolve", f"localhost:{port}:127.0.0.1", f"https://localhost:{port}/"],
+        }  # fmt: skip
+        for program, words in programs.items():
+            if not shutil.which(program):
+                continue
+            client = subprocess.Popen(
+                [program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            listener.settimeout(20)
+            with context.wrap_socket(listener.accept()[0], server_side=True) as tls:
+                if program == "curl":
+                    tls.recv(4096)
+                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+                    tls.recv(4096)
+            said = client.communicate(timeout=20)[0].decode()
+            assert ("Verify return code: 0 (ok)" in said) or said.endswith("OK"), said
