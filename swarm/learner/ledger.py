@@ -32,7 +32,9 @@ log = logging.getLogger("swarm.learner")
 PATIENCE = 15.0  # seconds that the client tries before we hear why it takes long
 PAUSE = 1.0  # seconds between two tries
 BARRED = "SW4015"
-LEAVE = 3.5  # seconds for leaving in order: a stopped node must be gone within 5
+# Seconds for leaving in order: a stopped node must be gone within 5.
+REPORTS = 1.0  # for what its program said last
+LEAVE = 3.0
 
 
 class WatchPort(Protocol):
@@ -124,11 +126,16 @@ class Ledger:
     def leave(self, why: str = "") -> None:
         """Leave contract and network, if that can be done in `LEAVE` seconds; in this thread.
 
+        Reports that are on their way go first: who has left cannot report.
+
         `why` is what was wrong, for the contract's record.
         """
         if not self._contract:
             return
         uid = self._place.uid
+        reported = threading.Event()
+        self._side.put(reported.set)
+        reported.wait(REPORTS)
         try:
             args = {"contract": self._contract, "uid": uid}
             if why:

@@ -61,6 +61,8 @@ def log_of(name: str) -> str:
 
 
 def lines_of(name: str) -> dict[str, str]:
+    """All that a small program says at its start."""
+    until(lambda: "ready " in log_of(name), 30, f"{name} is ready")
     return dict(line.split(" ", 1) for line in log_of(name).splitlines())
 
 
