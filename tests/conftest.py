@@ -2,7 +2,7 @@
 
 Most of the time tests wait for processes of their own, so `make test` runs two workers. Tests of
 whole hosts stay together in one of them, as they share an engine, the names of network namespaces,
-and what is built in the repository; others go file by file.
+the ports that pages name, and what is built in the repository; others go file by file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,30 @@ from tests.engine import images
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-HOSTS = ("tests/docs/", "tests/e2e/", "tests/engine/", "tests/ethereum/", "tests/swop/")
+# Tests of whole hosts, by the beginning of their path; the scheduler knows no more of a test.
+HOSTS = (
+    "tests/docs/",
+    "tests/engine/",
+    *("tests/e2e/test_" + name for name in (
+        "docker", "doctor", "host_docker", "launch_docker", "learner_links", "ledger_partition",
+        "reverse_proxy", "two_hosts", "web_container",
+    )),
+    "tests/launch/test_spiffe_docker",
+    *("tests/swop/test_" + name for name in (
+        "content_conformance", "docker", "engine", "podman", "profile_effects", "pulling",
+        "runtime_conformance",
+    )),
+)  # fmt: skip
+ETHEREUM = "tests/ethereum/"  # these share what npm installs
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a worker all tests of hosts, or all tests of a file."""
+    """Gives a worker all tests of hosts, all of Ethereum, or all of a file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "hosts" if nodeid.startswith(HOSTS) else nodeid.partition("::")[0]
+        if nodeid.startswith((ETHEREUM, *HOSTS)):
+            return ETHEREUM if nodeid.startswith(ETHEREUM) else "hosts"
+        return nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
@@ -36,8 +52,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole hosts first, but those that need an engine after the others: its images take long."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(HOSTS), _needs_engine(item)))
+    """Long groups first; of whole hosts, those that need an engine last: its images take long."""
+    for item in items:
+        shares = item.get_closest_marker("netns") or _needs_engine(item)
+        if shares and not item.nodeid.startswith(HOSTS):
+            raise pytest.UsageError(f"{item.nodeid} needs a host: add it to tests/conftest.py")
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith(HOSTS),
+            _needs_engine(item),
+            not item.nodeid.startswith(ETHEREUM),
+        )
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
