@@ -100,7 +100,7 @@ def test_a_genesis_with_an_ordering_network(tmp_path: Path) -> None:
 
 def launch(*flags: str) -> dict[str, str]:
     options = (*components.SN_OPTIONS, *components.COMMON)
-    parsed = arguments.parse(["--host-ip=127.0.0.1", *flags], options, {}, sidecar=False)
+    parsed = arguments.parse(["--host-ip=127.0.0.1", *flags], options, {})
     made = components.sn(parsed)
     assert all(mount.read_only for mount in made.mounts)
     return dict(made.env)
