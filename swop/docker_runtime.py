@@ -20,7 +20,7 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
@@ -29,7 +29,7 @@ from swarm.errors import LocalError
 from swop import docker_build, docker_content
 from swop.content import ContentRequest
 from swop.engine import discard
-from swop.kept_logs import KeptLogs
+from swop.kept_logs import KeptLogs, last_bytes
 from swop.plan import (
     LABEL_INDEX,
     LABEL_NODE,
@@ -56,6 +56,7 @@ from swop.work import Work
 log = logging.getLogger("swop")
 
 END = 32 * 1024  # bytes of an output that are remembered, to see what of its last line was given
+TAIL = 64 * 1024  # bytes of an output from which its tail is taken
 MOST_LINES = 200_000  # of a log that are looked at when it is kept
 CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run-swop
 LABEL_LINK = "swarm.link"
@@ -95,7 +96,8 @@ class DockerRuntime:
             version = self._engine.version()["Version"]
             if not self.has_image(self.image):
                 raise LocalError("SW7009", f"image {self.image} of the learners is missing")
-        return f"Docker {version}, learners from {self.image}"
+        name = "Podman" if self._is_podman else "Docker"
+        return f"{name} {version}, learners from {self.image}"
 
     @functools.cached_property
     def _is_podman(self) -> bool:
@@ -107,7 +109,7 @@ class DockerRuntime:
         with _translated("SW7006", f"image {name}"):
             try:
                 self._engine.images.get(name)
-            except ImageNotFound:
+            except NotFound:
                 return False
         return True
 
@@ -154,6 +156,7 @@ class DockerRuntime:
             # It would take the request, say nothing, and start the program without.
             cause = f"{program.name}: gpus: {program.options.gpus!r}: Podman's service gives none"
             raise LocalError("SW7041", cause)
+        self._require_sources(program)
         labels = {**program.labels, LABEL_LINK: program.link}
         # Made beforehand so that it carries our labels; the SL's image gives it its open mode.
         self._engine.volumes.create(program.link, labels={LABEL_NODE: self.uid})
@@ -177,6 +180,17 @@ class DockerRuntime:
             if "bind source path does not exist" in _text(error):
                 raise LocalError("SW7007", f"{program.name}: {_text(error)}") from error
             raise
+
+    def _require_sources(self, program: Program) -> None:
+        """With Podman, which makes a directory where the source of a mount is missing.
+
+        Only where this operator sees the host's files: not from within a container.
+        """
+        if not self._is_podman or CONTAINER_INFO.exists():
+            return
+        for mount in program.mounts:
+            if mount.kind is MountType.BIND and not Path(mount.source).exists():
+                raise LocalError("SW7007", f"{program.name}: {mount.source} does not exist")
 
     def _placement(self, program: Program) -> dict[str, Any]:
         """User, host name, network and ports, as far as they are given."""
@@ -220,8 +234,16 @@ class DockerRuntime:
             container = self._find(name)
             if container is None:
                 return ""
-            output: bytes = container.logs(tail=60)
+            output = b"".join(last_bytes(self._said(container, 60), TAIL))
             return bounded_tail(output.decode("utf-8", "replace"))
+
+    def _said(self, container: Container, lines: int) -> Iterator[bytes]:
+        """The end of an output so far: so many lines, or more.
+
+        All of it with Podman, which loses its way in last lines that were written in pieces.
+        """
+        tail: Any = "all" if self._is_podman else lines
+        yield from container.logs(stream=True, tail=tail)
 
     def follow(self, name: str, lines: int | None = None) -> Output:
         with _translated("SW7006", name):
@@ -229,7 +251,8 @@ class DockerRuntime:
             if container is None:
                 return _Nothing()
             tail: Any = "all" if lines is None else lines
-            return _Following(container, container.logs(stream=True, follow=True, tail=tail))
+            stream = container.logs(stream=True, follow=True, tail=tail)
+            return _Following(container, stream, is_whole=self._is_podman)
 
     def stop(self, names: Sequence[str], grace: float = STOP_GRACE) -> None:
         def stop_one(name: str) -> None:
@@ -264,7 +287,7 @@ class DockerRuntime:
         try:
             with suppress(APIError):  # it does not run any more, mostly
                 container.kill()  # so that the log is complete
-            self._logs.keep(str(container.name), container.logs(stream=True, tail=MOST_LINES))
+            self._logs.keep(str(container.name), self._said(container, MOST_LINES))
         except (OSError, DockerException) as error:
             log.warning("the log of %s is not kept: %s", container.name, _text(error))
 
@@ -319,13 +342,14 @@ class DockerRuntime:
 class _Following:
     """The output of a container, from the engine."""
 
-    def __init__(self, container: Container, stream: Any) -> None:
+    def __init__(self, container: Container, stream: Any, *, is_whole: bool) -> None:
         self._container = container
         self._stream = stream
+        self._is_whole = is_whole  # a last line without an end comes as well
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        ran = self._container.status == "running"
+        ran = self._container.status == "running" and not self._is_whole
         last = b""
         try:
             for chunk in self._stream:

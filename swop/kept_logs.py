@@ -45,7 +45,7 @@ class KeptLogs:
         if not self.budget:
             return
         with _private(self.path(name), os.O_APPEND) as file:
-            for chunk in _end_of(chunks, self.most):
+            for chunk in last_bytes(chunks, self.most):
                 os.write(file, chunk)
         self._shorten(self.path(name))
 
@@ -86,7 +86,7 @@ class KeptLogs:
         draft.replace(path)
 
 
-def _end_of(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+def last_bytes(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
     """The last chunks, with at least `most` bytes where there are as many."""
     kept: deque[bytes] = deque()
     size = 0

@@ -1,4 +1,4 @@
-"""Both runtimes behind one fixture: each conformance test runs with PROCESS and with DOCKER."""
+"""All runtimes behind one fixture: conformance tests run with PROCESS, DOCKER, some with PODMAN."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from swop.process_runtime import ProcessRuntime
 from swop.runtime import BuildRequest, Runtime
 from swop.work import Work
 from tests.engine import images
+from tests.engine import podman as podman_service
+from tests.engine.podman import PodmanService
 from tests.swop.programs import IMAGE
 
 
@@ -25,16 +27,30 @@ def engine() -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def podman(engine: None) -> Iterator[PodmanService]:
+    """Podman's service with the base image; skips, loudly, when it cannot be had."""
+    if reason := podman_service.unavailable():
+        pytest.skip(reason)
+    with podman_service.service() as running:
+        yield running
+
+
 @pytest.fixture(params=["PROCESS", pytest.param("DOCKER", marks=pytest.mark.docker)])
-def make_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[object]:
+def make_runtime(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
     """A function that makes the operator's runtime, and makes it again as after a restart."""
     made: list[Runtime] = []
     uid = uuid.uuid4().hex
 
     def make() -> Runtime:
         runtime: Runtime
-        if request.param == "DOCKER":
+        if request.param != "PROCESS":
             request.getfixturevalue("engine")
+            if request.param == "PODMAN":
+                service: PodmanService = request.getfixturevalue("podman")
+                monkeypatch.setenv("DOCKER_HOST", service.url)
             logs = KeptLogs(tmp_path / "kept", 64 * MIB)
             runtime = DockerRuntime(uid, images.NODE, logs)
         else:

@@ -71,7 +71,7 @@ nodes:
         - attribute: {aType: CAPATH, mType: BIND, src: @DIR/ca, tgt: /id/ca}
       slhostip: 172.1.1.1
       slport: @PORT
-      slfsservice: null
+      slfsservice: fs.sl-zero.example:8443
       slhostname: sl-zero
       privatedata: {src: @DIR/user0, mType: BIND}
       slenvvars: [{OVERRIDDEN: node}, {ONLY_SL: "010"}]
@@ -266,6 +266,7 @@ class TestContainers:
         assert env["SL_FS_PORT"] == str(port), "the wiring stands above all variables"
         assert (env["SN_NODE_IP"], env["SN_API_SERVER_PORT"]) == ("10.1.1.1", "30399")
         assert env["THIS_NODE_IP"] == "172.1.1.1"
+        assert env["SL_FS_SERVICE"] == "fs.sl-zero.example:8443"
         assert env["SWARM_NODE_NAME"] == pair.name
         assert env["SWARM_ID_KEY"] == "/id/key.pem"
         assert env["SWARM_ID_CERT"] == "/id/cert.pem"
