@@ -20,14 +20,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
 from swop.content import ContentRequest, finished, taken
-from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, discard, find, is_stale
+from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, connect, discard, find, is_stale
 from swop.filling import JOB
 from swop.hearing import listen
 from swop.plan import LABEL_NODE, LABEL_ROLE
@@ -176,7 +175,7 @@ def _owned(places: Iterable[str], user: str) -> bytes:
 @contextmanager
 def _unlimited(filler: Container) -> Iterator[Any]:
     """The container's output on a connection of its own, as it may say nothing for minutes."""
-    engine = docker.from_env(timeout=SILENCE_SECONDS)
+    engine = connect(SILENCE_SECONDS)
     try:
         yield engine.containers.get(str(filler.id)).attach(stream=True, logs=True)
     finally:

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
+from urllib3.exceptions import HTTPError
 
 from swarm.errors import LocalError
 from swop import docker_build, docker_content
 from swop.content import ContentRequest
-from swop.engine import discard
+from swop.engine import SILENCE_SECONDS, connect, discard, is_podman
 from swop.kept_logs import KeptLogs, last_bytes
 from swop.plan import (
     LABEL_INDEX,
@@ -60,6 +62,8 @@ TAIL = 64 * 1024  # bytes of an output from which its tail is taken
 MOST_LINES = 200_000  # of a log that are looked at when it is kept
 CONTAINER_INFO = Path("/tmp/container_info_file")  # noqa: S108 - written by run-swop
 LABEL_LINK = "swarm.link"
+# What the engine's library raises, the last of them where an answer is streamed.
+FAULTS = (DockerException, requests.RequestException, HTTPError)
 
 
 def own_image(environment_image: str, info_file: Path, default: str) -> str:
@@ -85,7 +89,9 @@ class DockerRuntime:
         self._logs = logs
         self.image = image
         try:
-            self._engine = docker.from_env(timeout=60)
+            self._engine = connect()
+            # For what programs say, which they do when they like.
+            self._listener = connect(SILENCE_SECONDS, self._engine.api.api_version)
         except DockerException as error:
             raise LocalError("SW7006", f"no Docker engine: {_text(error)}") from error
 
@@ -96,14 +102,12 @@ class DockerRuntime:
             version = self._engine.version()["Version"]
             if not self.has_image(self.image):
                 raise LocalError("SW7009", f"image {self.image} of the learners is missing")
-        name = "Podman" if self._is_podman else "Docker"
+            name = "Podman" if self._is_podman else "Docker"
         return f"{name} {version}, learners from {self.image}"
 
     @functools.cached_property
     def _is_podman(self) -> bool:
-        """Is this Podman's service, behind the socket of a Docker engine?"""
-        components = self._engine.version().get("Components") or []
-        return any("podman" in str(item.get("Name", "")).lower() for item in components)
+        return is_podman(self._engine)
 
     def has_image(self, name: str) -> bool:
         with _translated("SW7006", f"image {name}"):
@@ -240,10 +244,10 @@ class DockerRuntime:
     def _said(self, container: Container, lines: int) -> Iterator[bytes]:
         """The end of an output so far: so many lines, or more.
 
-        All of it with Podman, which loses its way in last lines that were written in pieces.
+        All of it with Podman, which puts last lines together wrongly that were written in pieces.
         """
         tail: Any = "all" if self._is_podman else lines
-        yield from container.logs(stream=True, tail=tail)
+        yield from container.logs(stream=True, follow=False, tail=tail)
 
     def follow(self, name: str, lines: int | None = None) -> Output:
         with _translated("SW7006", name):
@@ -251,8 +255,11 @@ class DockerRuntime:
             if container is None:
                 return _Nothing()
             tail: Any = "all" if lines is None else lines
-            stream = container.logs(stream=True, follow=True, tail=tail)
-            return _Following(container, stream, is_whole=self._is_podman)
+            before = 0  # bytes of what it said that were not asked for
+            if lines and self._is_podman:
+                tail, before = "all", _before(self._said(container, lines), lines)
+            stream = self._listener.api.logs(str(container.id), stream=True, follow=True, tail=tail)
+            return _Following(container, stream, before, is_whole=self._is_podman)
 
     def stop(self, names: Sequence[str], grace: float = STOP_GRACE) -> None:
         def stop_one(name: str) -> None:
@@ -288,7 +295,7 @@ class DockerRuntime:
             with suppress(APIError):  # it does not run any more, mostly
                 container.kill()  # so that the log is complete
             self._logs.keep(str(container.name), self._said(container, MOST_LINES))
-        except (OSError, DockerException) as error:
+        except (OSError, *FAULTS) as error:
             log.warning("the log of %s is not kept: %s", container.name, _text(error))
 
     def _remove_volume(self, name: str) -> None:
@@ -331,6 +338,7 @@ class DockerRuntime:
 
     def close(self) -> None:
         self._engine.close()
+        self._listener.close()
 
     def _find(self, name: str) -> Container | None:
         try:
@@ -342,9 +350,10 @@ class DockerRuntime:
 class _Following:
     """The output of a container, from the engine."""
 
-    def __init__(self, container: Container, stream: Any, *, is_whole: bool) -> None:
+    def __init__(self, container: Container, stream: Any, before: int, *, is_whole: bool) -> None:
         self._container = container
         self._stream = stream
+        self._before = before  # bytes that are left out
         self._is_whole = is_whole  # a last line without an end comes as well
         self._closed = False
 
@@ -353,11 +362,13 @@ class _Following:
         last = b""
         try:
             for chunk in self._stream:
-                yield chunk
+                wanted, self._before = chunk[self._before :], max(0, self._before - len(chunk))
+                if wanted:
+                    yield wanted
                 last = (last + chunk)[-END:]
             if ran and not self._closed and (rest := self._unended(last)):
                 yield rest
-        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+        except (*FAULTS, OSError, ValueError) as error:
             # An end from another thread comes as one of these, too.
             if not self._closed and not isinstance(error, NotFound):
                 cause = f"output of {self._container.name}: {_text(error)}"
@@ -385,6 +396,18 @@ class _Nothing:
 
     def close(self) -> None:
         pass
+
+
+def _before(said: Iterable[bytes], lines: int) -> int:
+    """How many bytes stand before the last lines of an output."""
+    ends: deque[int] = deque([0], maxlen=lines + 1)  # the places after the last ends of lines
+    size = 0
+    for chunk in said:
+        ends.extend(size + found.end() for found in re.finditer(b"\n", chunk))
+        size += len(chunk)
+    if size > ends[-1]:  # a last line without an end
+        ends.append(size)
+    return ends[0]
 
 
 def _mount(mount: Mount) -> EngineMount:
@@ -450,9 +473,9 @@ def _translated(code: str, what: str) -> Iterator[None]:
     """Turn what the engine's library raises into a LocalError, with its text bounded."""
     try:
         yield
-    except (requests.ConnectionError, requests.Timeout) as error:
+    except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
         raise LocalError(AWAY, f"{what}: the engine does not answer: {_text(error)}") from error
-    except (DockerException, requests.RequestException) as error:
+    except FAULTS as error:
         raise LocalError(code, f"{what}: {_text(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""What the engine's long tasks share: a connection that can be cut, locks, and a guard."""
+"""The connection to the engine, and what its long tasks share: a cut, locks, and a guard."""
 
 from __future__ import annotations
 
@@ -15,8 +15,28 @@ from docker.utils import kwargs_from_env
 
 from swarm.errors import LocalError
 
-SILENCE_SECONDS = 24 * 3600  # on such a connection; the work's own limit of time comes first
+ANSWER_SECONDS = 60  # between two bytes of an answer
+SILENCE_SECONDS = 24 * 3600  # where programs are heard; the work's own limit comes first
 LABEL_UNTIL = "swarm.until"  # of a lock: seconds since 1970 at which its work is over for sure
+
+
+def connect(silence: int = ANSWER_SECONDS, version: str | None = None) -> docker.DockerClient:
+    """A client of the engine that the environment names; DockerException when there is none.
+
+    `silence`: seconds that it waits for the next bytes of any answer; `version`: of the API, where
+    it is known, as to ask Podman takes half a second.
+    """
+    client = docker.from_env(timeout=silence, version=version)
+    # The library takes the limit away from answers that are streamed: they could hang for ever.
+    api: Any = client.api
+    api._disable_socket_timeout = lambda _socket: None
+    return client
+
+
+def is_podman(client: docker.DockerClient) -> bool:
+    """Is this Podman's service, behind the socket of a Docker engine? Its answers bear its name."""
+    api = client.api
+    return "Libpod-API-Version" in api.get(f"{api.base_url}/_ping", timeout=api.timeout).headers
 
 
 class EngineLine:

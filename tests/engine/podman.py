@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,6 +40,12 @@ runtime = "{directory}/oci"
 network_backend = "netavark"
 network_config_dir = "{directory}/networks"
 """
+# It asks for TLS of registries on loopback as well, unless told otherwise.
+REGISTRIES_CONF = """\
+[[registry]]
+location = "127.0.0.1"
+insecure = true
+"""
 STORAGE_CONF = """\
 [storage]
 driver = "{driver}"
@@ -60,12 +68,19 @@ for place, word in enumerate(words[:-1]):
 os.execv({runtime!r}, [{runtime!r}, *words])
 """
 
+LISTENER = """\
+import socket, sys
+made = socket.create_server(("127.0.0.1", 0))
+socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"."], [made.fileno()])
+"""
+
 
 @dataclass(frozen=True)
 class PodmanService:
     """A running service."""
 
     directory: Path
+    namespace: str
 
     @property
     def url(self) -> str:
@@ -78,7 +93,22 @@ class PodmanService:
             **os.environ,
             "CONTAINERS_CONF": str(self.directory / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.directory / "storage.conf"),
+            "CONTAINERS_REGISTRIES_CONF": str(self.directory / "registries.conf"),
         }
+
+    @property
+    def inside(self) -> list[str]:
+        """What to put before a command that is to run in its network namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+
+    def listener(self) -> socket.socket:
+        """A socket of this process that listens on the service's own loopback."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            command = [*self.inside, sys.executable, "-c", LISTENER, str(theirs.fileno())]
+            subprocess.run(command, pass_fds=[theirs.fileno()], check=True)
+            _, [found], _, _ = socket.recv_fds(ours, 1, 1)
+        return socket.socket(fileno=found)
 
     def podman(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(
@@ -99,20 +129,17 @@ def unavailable() -> str:
 @contextlib.contextmanager
 def service() -> Iterator[PodmanService]:
     """Podman's service with the base image of the tests; gone afterwards, with all that it had."""
-    made = PodmanService(Path(tempfile.mkdtemp(prefix="swp-")))  # sockets have short paths
+    directory = Path(tempfile.mkdtemp(prefix="swp-"))  # sockets have short paths
+    made = PodmanService(directory, f"swpod{os.getpid()}")
     _configure(made.directory)
-    namespace = f"swpod{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", namespace], check=True)
-    subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "netns", "add", made.namespace], check=True)
+    subprocess.run(["ip", "-n", made.namespace, "link", "set", "lo", "up"], check=True)
     process = None
     try:
         _take_base(made)
         with (made.directory / "log").open("ab") as log:
             process = subprocess.Popen(
-                [
-                    *("nsenter", f"--net=/run/netns/{namespace}"),
-                    *("podman", "system", "service", "--time=0", made.url),
-                ],
+                [*made.inside, "podman", "system", "service", "--time=0", made.url],
                 env=made.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -126,7 +153,7 @@ def service() -> Iterator[PodmanService]:
             process.wait(30)
         made.podman("rm", "--all", "--force", "--time=0", check=False)
         made.podman("rmi", "--all", "--force", check=False)
-        subprocess.run(["ip", "netns", "del", namespace], check=True)
+        subprocess.run(["ip", "netns", "del", made.namespace], check=True)
         mounted = made.directory / "storage" / "overlay"
         if mounted.is_mount():
             subprocess.run(["umount", str(mounted)], check=True)
@@ -139,6 +166,7 @@ def _configure(directory: Path) -> None:
     (directory / "containers.conf").write_text(CONTAINERS_CONF.format(directory=directory))
     driver = "overlay" if _has_overlay(directory) else "vfs"
     (directory / "storage.conf").write_text(STORAGE_CONF.format(directory=directory, driver=driver))
+    (directory / "registries.conf").write_text(REGISTRIES_CONF)
     (directory / "oci").write_text(OCI_RUNTIME.format(runtime=runtime))
     (directory / "oci").chmod(0o755)
 

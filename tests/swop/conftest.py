@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,9 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def podman(engine: None) -> Iterator[PodmanService]:
+def podman() -> Iterator[PodmanService]:
     """Podman's service with the base image; skips, loudly, when it cannot be had."""
-    if reason := podman_service.unavailable():
+    if reason := podman_service.unavailable() or images.base():
         pytest.skip(reason)
     with podman_service.service() as running:
         yield running
@@ -47,10 +48,11 @@ def make_runtime(
     def make() -> Runtime:
         runtime: Runtime
         if request.param != "PROCESS":
-            request.getfixturevalue("engine")
             if request.param == "PODMAN":
                 service: PodmanService = request.getfixturevalue("podman")
                 monkeypatch.setenv("DOCKER_HOST", service.url)
+            else:
+                request.getfixturevalue("engine")
             logs = KeptLogs(tmp_path / "kept", 64 * MIB)
             runtime = DockerRuntime(uid, images.NODE, logs)
         else:
@@ -64,6 +66,15 @@ def make_runtime(
         runtime.stop(names, 1.0)
         runtime.remove(names)
         runtime.close()
+
+
+@pytest.fixture
+def listener(request: pytest.FixtureRequest) -> socket.socket:
+    """A socket that listens on the loopback that the engine of the runtime sees."""
+    if request.node.callspec.params["make_runtime"] == "PODMAN":
+        service: PodmanService = request.getfixturevalue("podman")
+        return service.listener()
+    return socket.create_server(("127.0.0.1", 0))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import secrets
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -143,14 +144,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(auth: str = "", content: bytes = b"tool") -> Iterator[Registry]:
-    """A registry in a thread, with the image `team/tool` under every tag."""
+def serve(
+    auth: str = "", content: bytes = b"tool", listener: socket.socket | None = None
+) -> Iterator[Registry]:
+    """A registry in a thread, with the image `team/tool` under every tag.
+
+    `listener`: where it is to be had, when not on the loopback of this machine.
+    """
     registry = Registry(auth)
     registry.manifest, registry.blobs = image(content)
     handler = type("Handler", (_Handler,), {"registry": registry})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    listener = listener or socket.create_server(("127.0.0.1", 0))
+    registry.port = listener.getsockname()[1]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
     server.daemon_threads = True
-    registry.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
