@@ -23,7 +23,15 @@ from docker.utils import parse_repository_tag
 
 from swarm.errors import LocalError
 from swop.docker_content import require_whole
-from swop.engine import LABEL_UNTIL, EngineLine, discard, find, is_stale, refuse_own_image
+from swop.engine import (
+    LABEL_UNTIL,
+    EngineLine,
+    discard,
+    find,
+    is_stale,
+    is_taken,
+    refuse_own_image,
+)
 from swop.mask import Mask
 from swop.plan import LABEL_NODE, LABEL_ROLE
 from swop.pulling import PullRequest, changes, credentials, masked
@@ -139,7 +147,7 @@ def _lock(
             )
             break
         except APIError as error:
-            if error.status_code != 409:
+            if not is_taken(error):
                 raise
         if not told:
             work.progress(f"waiting for another operator that builds {request.outcome} here")

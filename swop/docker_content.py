@@ -26,7 +26,7 @@ from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
 from swop.content import ContentRequest, finished, taken
-from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, connect, discard, find, is_stale
+from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, connect, discard, find, is_stale, is_taken
 from swop.filling import JOB
 from swop.hearing import listen
 from swop.plan import LABEL_NODE, LABEL_ROLE
@@ -127,7 +127,7 @@ def _create(
             pids_limit=PROCESSES,
         )
     except APIError as error:
-        if error.status_code == 409:
+        if is_taken(error):
             return None
         _drop_volumes(engine, volumes, attempt)  # which may have been made before it failed
         raise

@@ -127,6 +127,11 @@ class DockerRuntime:
 
     def fill(self, request: ContentRequest, work: Work) -> str:
         with _translated("SW7028", f"content {request.outcome}"):
+            if self._is_podman:
+                # It drops the labels of volumes that it makes with a container, by which one that
+                # was filled half is told from a whole one.
+                cause = f"content {request.outcome}: Podman's service makes volumes without labels"
+                raise LocalError("SW7043", cause)
             return docker_content.fill(self._engine, self.uid, self.image, request, work)
 
     # ------------------------------------------------------------------ programs
@@ -211,13 +216,16 @@ class DockerRuntime:
             host_port, inside = program.published
             found["ports"] = {f"{inside}/tcp": host_port}
         if program.network:
-            found["network"] = program.network
+            network = program.network
+            if network == "bridge" and self._is_podman:
+                network = "podman"  # the name that its network for all has there
+            found["network"] = network
             # The host name as an alias: engines resolve aliases, and no bare host names.
             endpoint = self._engine.api.create_endpoint_config(
                 aliases=[program.hostname] if program.hostname else None,
                 ipv4_address=program.address or None,
             )
-            found["networking_config"] = {program.network: endpoint}
+            found["networking_config"] = {network: endpoint}
         return found
 
     def status(self, name: str) -> RunStatus:

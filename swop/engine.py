@@ -99,6 +99,11 @@ def find(engine: Any, name: str) -> Container | None:
         return None
 
 
+def is_taken(error: APIError) -> bool:
+    """Has another container the name that was asked for? Podman has no status for that."""
+    return error.status_code == 409 or "is already in use" in str(error.explanation)
+
+
 def is_stale(lock: Container) -> bool:
     """Is the work over that it stands for? Then its operator has gone without a word."""
     until = lock.labels.get(LABEL_UNTIL, "")

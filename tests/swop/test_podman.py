@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from swarm.errors import LocalError
+from swop.content import ContentRequest
 from swop.docker_runtime import DockerRuntime
+from swop.filling import Step
+from swop.plan import LINK_DIRECTORY
 from swop.profile import ContainerOptions
-from swop.runtime import RunState
+from swop.runtime import BuildRequest, RunState
+from swop.work import Work
 from tests.engine import images
 from tests.engine.podman import PodmanService
-from tests.swop.programs import python
+from tests.swop.programs import ended, python
 
 pytestmark = [pytest.mark.docker, pytest.mark.netns]
 
@@ -38,3 +44,69 @@ def test_gpus_are_refused_rather_than_dropped_in_silence(runtime: DockerRuntime)
     assert caught.value.code == "SW7041"
     assert program.name in caught.value.cause and "'all'" in caught.value.cause
     assert runtime.status(program.name).state is RunState.MISSING
+
+
+def test_volumes_are_not_filled_rather_than_left_half_filled(runtime: DockerRuntime) -> None:
+    steps = (Step("DOWNLOAD", "http://127.0.0.1:1/set.tar"),)
+    request = ContentRequest("task", "swarm-test-set", ("swarm-test-set",), steps)
+    with pytest.raises(LocalError, match="SW7043: content swarm-test-set"):
+        runtime.fill(request, Work())
+    assert "swarm-test-set" not in [volume.name for volume in runtime._engine.volumes.list()]
+
+
+def test_an_sl_gets_no_capability_but_one(runtime: DockerRuntime) -> None:
+    """Podman tells of capabilities in its own way, so the program itself is asked."""
+    code = "print(open('/proc/self/status').read())"
+    for user, capabilities in (("", 1 << 1), ("1000:1000", 0)):  # DAC_OVERRIDE is number 1
+        learner = python(runtime, code, image=images.BASE, role="SL", user=user)
+        runtime.start(learner)
+        assert ended(runtime, learner.name).code == 0
+        said = runtime.log_tail(learner.name)
+        assert f"CapEff:\t{capabilities:016x}\n" in said
+        assert f"CapBnd:\t{capabilities:016x}\n" in said
+        assert "NoNewPrivs:\t1\n" in said
+
+
+def test_a_pair_finds_each_other_on_a_network(runtime: DockerRuntime) -> None:
+    network = runtime._engine.networks.create(f"swarm-test-{uuid.uuid4().hex[:8]}")
+    wait = "import os, time\nwhile not os.path.exists(os.environ['LINK']): time.sleep(0.02)"
+    look = "import os, socket; print(socket.gethostbyname('sl7')); open(os.environ['LINK'], 'w')"
+    given = {"image": images.BASE, "network": str(network.name), "link": "swarm-test-link-pair"}
+    given["environment"] = {"LINK": f"{LINK_DIRECTORY}/seen"}
+    try:
+        learner = python(runtime, wait, role="SL", hostname="sl7", **given)
+        program = python(runtime, look, **given)
+        runtime.start(learner)
+        runtime.start(program)
+        assert ended(runtime, program.name).code == 0, runtime.log_tail(program.name)
+        assert ended(runtime, learner.name).code == 0
+        runtime.remove([learner.name, program.name])
+    finally:
+        network.remove()
+
+
+def test_its_network_for_all_answers_to_the_name_that_docker_has_for_it(
+    runtime: DockerRuntime,
+) -> None:
+    program = python(runtime, "", image=images.BASE, network="bridge")
+    runtime.start(program)
+    assert ended(runtime, program.name).code == 0
+
+
+def test_an_image_is_built_by_one_operator_at_a_time(runtime: DockerRuntime) -> None:
+    """The lock is the name of a container."""
+    outcome = f"swarm-test-{uuid.uuid4().hex[:8]}:latest"
+    name = f"swarm-build-{hashlib.sha256(outcome.encode()).hexdigest()[:12]}"
+    holder = runtime._engine.containers.create(images.BASE, ["true"], name=name)
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if "waiting for another operator" in text:
+            holder.remove()
+
+    request = BuildRequest(outcome, (f"FROM {images.BASE}", "LABEL a=b"), None, {})
+    runtime.build(request, Work(tell))
+    assert [text for text in told if "waiting" in text]
+    assert runtime.has_image(outcome)
+    runtime._engine.images.remove(outcome, force=True)
