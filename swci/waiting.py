@@ -6,6 +6,7 @@ from swci.command import ABSENT, CommandError
 from swci.display import moment
 from swci.output import Output
 from swci.ports import Record, Watch
+from swci.presence import silent_operators
 from swci.progress import ENDED, Progress, failures
 from swci.result import Field, Result, field, fields, instant, said
 from swci.session import Session
@@ -85,6 +86,7 @@ def _follow(
     end = session.clock.monotonic() + limit
     own = session.context().height  # an older record may be from before our ASSIGN
     trouble = watch.error  # not connected yet
+    told: set[str] = set()  # operators that are known to be silent
     while True:
         # In this order: a record is at least as new as the connection that was seen before it.
         height, error, connected = watch.height, watch.error, watch.connected
@@ -108,4 +110,9 @@ def _follow(
             min(MARK_EVERY, left),
         )
         if not news:
+            silent = dict(silent_operators(session, runner)) if runner and connected else {}
+            for uid, sentence in silent.items():
+                if uid not in told:
+                    out.line(sentence)
+            told = set(silent)
             out.mark()

@@ -8,6 +8,7 @@ from swci.command import ABSENT, WRONG_ARGUMENT, Command, CommandError
 from swci.display import moment
 from swci.output import Output
 from swci.ports import Record
+from swci.presence import SILENT, ages_of
 from swci.result import Field, Result, field, fields, instant, rows
 from swci.session import Session
 
@@ -25,7 +26,6 @@ NODE_COLUMNS = (
 NODE_ORDER = ("SENTINEL", "SN", "SWOP", "SL")
 EVICTED = "EVICTED"
 VOTED = "Your vote is recorded; operators of other organisations must vote, too."
-SILENT = 30.0  # seconds without a sign of life after which a node is not listed any more
 STEPS = ("proposal", "prevote", "precommit")  # what validators sign, by kind
 
 
@@ -70,13 +70,6 @@ def _place(node: Record, nodes: Mapping[str, Record]) -> tuple[str, int]:
 def _seen(at_s: float) -> tuple[str | None, str]:
     milliseconds = int(at_s * 1000)
     return instant(milliseconds), moment(milliseconds)
-
-
-def ages_of(session: Session) -> dict[str, float]:
-    """Seconds since each node was heard of, by uid; those never heard of are not in it."""
-    ages = session.client.presence()
-    ages[str(session.client.status()["uid"])] = 0.0  # the one that answers is alive
-    return ages
 
 
 def _order(item: tuple[str, Record]) -> tuple[int, str, str]:

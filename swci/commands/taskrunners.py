@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from swci.command import ABSENT, WRONG_ARGUMENT, Command, CommandError
-from swci.commands.nodes import SILENT, ages_of
 from swci.output import Output
 from swci.ports import Record
+from swci.presence import SILENT, ages_of, silent_operators
 from swci.result import (
     Field,
     Result,
@@ -110,6 +110,7 @@ def _task_name(runner: Record) -> Field:
 def get_status(session: Session, args: Args, out: Output) -> Result:
     runner = runner_of(session, args)
     states = peer_states(runner)
+    silent = silent_operators(session, runner)
     return fields(
         _task_name(runner),
         field("PEER TYPE", runner["peer_type"]),
@@ -122,6 +123,7 @@ def get_status(session: Session, args: Args, out: Output) -> Result:
         time_field("STARTED", runner["started_ms"]),
         time_field("ENDED", runner["ended_ms"]),
         field("WAITING", runner["waiting"]),
+        several("SILENT", "silent", silent) if silent else None,
         field("DESCRIPTION", runner["text"]),
     )
 
@@ -248,7 +250,7 @@ COMMANDS = (
         "State of its task, with the numbers of active, completed and failed peers.",
         get_status,
         "{task_name, peer_type, task_state, needed_peers, enrolled_swops, active_peers, "
-        "completed_peers, failed_peers, started, ended, waiting, description}",
+        "completed_peers, failed_peers, started, ended, waiting, silent?: [uid], description}",
     ),
     Command(
         "GET TASKRUNNER PEER STATUS <taskrunner> <swop>",
