@@ -406,6 +406,9 @@ CATALOGUE: dict[str, Entry] = {
         "what is to be deleted belongs to another organisation",
         "ask that organisation; its own command interface can delete it",
     ),
+    "SW4073": Entry(
+        "a round was decided in the very block that should forget it", "give the command again"
+    ),
     "SW5001": Entry(
         "no network node answers",
         "check host, port and firewall, and that run-sn has logged its ready line",

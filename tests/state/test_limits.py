@@ -289,7 +289,8 @@ def test_a_deleted_name_leaves_nothing_and_frees_its_place(
     assert {table: dict(world.state.table(table)) for table in TABLES} == before
 
 
-def test_a_round_is_not_deleted_in_the_block_that_decided_it(world: World) -> None:
+@pytest.mark.parametrize("act", ["contract.delete", "contract.reset"])
+def test_a_round_is_not_forgotten_in_the_block_that_decided_it(world: World, act: str) -> None:
     """No state after a block would hold it, and so no record could prove it."""
     world.add("swci-1")
     world.must("swci-1", "contract.create", name="c")
@@ -304,13 +305,13 @@ def test_a_round_is_not_deleted_in_the_block_that_decided_it(world: World) -> No
     acts = [
         ("sl-1", "round.merged", {**attempt, "digest": sha("r"), "shards": []}),
         ("sl-1", "contract.leave", {"contract": "c", "uid": uid}),
-        ("swci-1", "contract.delete", {"contract": "c"}),
+        ("swci-1", act, {"contract": "c"}),
     ]
     verdicts = world.block(
         *((world.transaction(op, args), world.members[who]) for who, op, args in acts)
     )
-    assert [verdict.code for verdict in verdicts] == ["", "", "SW4070"]
-    assert world.do("swci-1", "contract.delete", contract="c").ok
+    assert [verdict.code for verdict in verdicts] == ["", "", "SW4073"]
+    assert world.do("swci-1", act, contract="c").ok
     assert world.state.get("schemas", "c") is None
 
 

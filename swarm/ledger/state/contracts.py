@@ -16,6 +16,7 @@ from swarm.ledger.state.operation import (
     FULL,
     IN_USE,
     NOT_YOURS,
+    TOO_SOON,
     Operation,
     check_deletable,
     created_by,
@@ -75,6 +76,7 @@ def create(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
 def reset(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Forget members, rounds and model of a contract."""
     contract = rounds.contract_of(draft, args["contract"])
+    _check_shown(contract, context)
     contract["status"] = CONTRACT_STATES.step(contract["status"], "contract.reset")
     name = contract["name"]
     draft.put("contracts", name, fresh(name, contract["created"], contract["organisation"]))
@@ -92,14 +94,20 @@ def delete(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, An
     if active:
         more = f" and {len(active) - 1} more" if len(active) > 1 else ""
         raise Refused(IN_USE, f"contract {name} has active learners: {active[0]}{more}")
-    if contract["last"] and contract["last"]["height"] == context.header.height:
-        # As at check-in: each decided round is in the state after some block, as its proof.
-        raise Refused(IN_USE, f"a round of contract {name} was decided in this very block")
+    _check_shown(contract, context)
     CONTRACT_STATES.step(contract["status"], "contract.delete")
     draft.delete("contracts", name)
     if draft.schema(name) is not None:
         draft.delete("schemas", name)
     return {}
+
+
+def _check_shown(contract: Contract, context: Context) -> None:
+    """Each decided round is in the state after some block, as its proof: so wait for that one."""
+    if contract["last"] and contract["last"]["height"] == context.header.height:
+        raise Refused(
+            TOO_SOON, f"a round of contract {contract['name']} was decided in this very block"
+        )
 
 
 def enroll(draft: Draft, context: Context, args: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ UNKNOWN_NODE = "SW4010"
 IN_USE = "SW4070"
 BUILT_IN = "SW4071"
 OTHERS = "SW4072"
+TOO_SOON = "SW4073"
 
 
 def own_node(draft: Draft, context: Context, uid: str) -> Node:
