@@ -176,6 +176,13 @@ class Site:
         text = re.sub(r"(    swop\d-\w+-s-)\d( : [^\n]*\n)(?:\1\d[^\n]*\n)?", r"\1<n>\2", text)
         text = re.sub(r"is (ASSIGNED|RUNNING) with task", "is <at work> with task", text)
         text = re.sub(r"PEER COUNT : \d", "PEER COUNT : <n>", text)  # they leave about now
+        # The task is complete with its pairs; their operator says so of itself in its next act.
+        text = re.sub(r"(,\d,)(RUNNING|COMPLETE)\n", r"\1<at its end>\n", text)
+        text = re.sub(
+            r"(SWOP_PEER_STATUS : )(RUNNING|COMPLETE)(\n *SWOP_PEER_STATUS_DESC : )[^\n]*",
+            r"\1<at its end>\3<of its pairs>",
+            text,
+        )
         text = text.replace(str(self.sn1.port), "<sn1>").replace(str(self.sn2.port), "<sn2>")
         waiting = r"(WAITING FOR TASKRUNNER[^\n]*\n)(?:    [^\n]*\n)*?(    (?:TASKRUNNER|WARNING))"
         return re.sub(waiting, r"\1\2", text)
