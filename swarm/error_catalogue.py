@@ -790,10 +790,6 @@ CATALOGUE: dict[str, Entry] = {
         "this engine cannot give a user program a GPU",
         "use a Docker engine on the host with the GPU, or take gpus out of usrcontaineropts",
     ),
-    "SW7043": Entry(
-        "this engine cannot fill volumes for a task",
-        "take a Docker engine on that host, or make the volumes and fill them by hand",
-    ),
     "SW7042": Entry(
         "the container engine does not answer",
         "start it again; the operator goes on by itself",

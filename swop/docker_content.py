@@ -5,9 +5,12 @@ as the user of the programs, and stands on the engine's default network, apart f
 one. Its name is made from the task's outcome, so it is the lock as well: operators that share an
 engine fill a volume one after the other, and the second finds it there.
 
-An engine cannot rename a volume. So a volume is whole unless a filling container refers to it
+An engine cannot rename a volume. So a volume is whole unless a filling container names it
 (`require_whole`); one that ended badly takes its volumes with it, and one that its operator left
 behind is found by its labels (`drop_interrupted`).
+
+Docker makes the volumes, with their labels, in one act with the container. Podman forgets the
+labels; there the lock is a container of its own, and the volumes are made before that which fills.
 """
 
 from __future__ import annotations
@@ -26,7 +29,16 @@ from docker.types import Mount as EngineMount
 
 from swarm.errors import LocalError
 from swop.content import ContentRequest, finished, taken
-from swop.engine import LABEL_UNTIL, SILENCE_SECONDS, connect, discard, find, is_stale, is_taken
+from swop.engine import (
+    LABEL_UNTIL,
+    SILENCE_SECONDS,
+    connect,
+    discard,
+    find,
+    is_podman,
+    is_stale,
+    is_taken,
+)
 from swop.filling import JOB
 from swop.hearing import listen
 from swop.plan import LABEL_NODE, LABEL_ROLE
@@ -65,10 +77,10 @@ def fill(engine: Any, uid: str, image: str, request: ContentRequest, work: Work)
         work.pause(LOOK_SECONDS)
     done = False
     try:
-        text = _run(filler, request, missing, work)
+        text = _run(engine, filler, request, missing, work)
         done = True
     finally:
-        _drop(engine, filler, with_volumes=not done)
+        _drop(engine, filler.labels[LABEL_FILL], () if done else missing)
     return finished(missing, there, text)
 
 
@@ -94,48 +106,67 @@ def _create(
 ) -> Container | None:
     """The filling container and, with it, its volumes. None when another was faster."""
     attempt = uuid.uuid4().hex
-    labels = {LABEL_CONTENT: request.digest, LABEL_FILL: attempt}
+    labels = {
+        LABEL_NODE: uid,
+        LABEL_ROLE: FILLER,
+        LABEL_FILL: attempt,
+        LABEL_VOLUMES: ",".join(volumes),
+        LABEL_UNTIL: str(ends_at),
+    }
+    of_volumes = {LABEL_CONTENT: request.digest, LABEL_FILL: attempt}
+    try:
+        if is_podman(engine):
+            engine.containers.create(image, list(COMMAND), name=name, labels=labels)
+            for volume in volumes:
+                engine.volumes.create(volume, labels=of_volumes)
+            name = f"{name}-{attempt[:8]}"
+        filler = _create_filler(engine, name, image, request, volumes, labels, of_volumes)
+    except APIError as error:
+        _drop(engine, attempt, volumes)  # what was made before it failed
+        if is_taken(error):
+            return None
+        raise
+    if all(_attempt_of(engine, volume) == attempt for volume in volumes):
+        return filler
+    # Somebody made one of them between our look and our lock: look again.
+    _drop(engine, attempt, volumes)
+    return None
+
+
+def _create_filler(
+    engine: Any,
+    name: str,
+    image: str,
+    request: ContentRequest,
+    volumes: Sequence[str],
+    labels: dict[str, str],
+    of_volumes: dict[str, str],
+) -> Container:
+    """The filling container itself, which makes those of its volumes that are not there yet."""
     mounts = [
-        EngineMount(place, volume, type="volume", labels=labels, no_copy=True)
+        EngineMount(place, volume, type="volume", labels=of_volumes, no_copy=True)
         for place, volume in _places(volumes)
     ]
     if request.uses_files:
         mounts.append(EngineMount(FILES, request.rules.files, type="bind", read_only=True))
     job = request.job([place for place, _ in _places(volumes)], FILES)
-    try:
-        filler = engine.containers.create(
-            image,
-            list(COMMAND),
-            name=name,
-            entrypoint=[],
-            environment={JOB: job.to_json()},
-            mounts=mounts,
-            labels={
-                LABEL_NODE: uid,
-                LABEL_ROLE: FILLER,
-                LABEL_FILL: attempt,
-                LABEL_VOLUMES: ",".join(volumes),
-                LABEL_UNTIL: str(ends_at),
-            },
-            user=request.user or NOBODY,
-            working_dir="/",
-            dns=list(request.dns),
-            network_mode="bridge" if request.uses_network else "none",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            mem_limit=MEMORY,
-            pids_limit=PROCESSES,
-        )
-    except APIError as error:
-        if is_taken(error):
-            return None
-        _drop_volumes(engine, volumes, attempt)  # which may have been made before it failed
-        raise
-    if all(_attempt_of(engine, volume) == attempt for volume in volumes):
-        return filler  # type: ignore[no-any-return]
-    # Somebody made one of them between our look and our lock: look again.
-    _drop(engine, filler, with_volumes=True)
-    return None
+    return engine.containers.create(  # type: ignore[no-any-return]
+        image,
+        list(COMMAND),
+        name=name,
+        entrypoint=[],
+        environment={JOB: job.to_json()},
+        mounts=mounts,
+        labels=labels,
+        user=request.user or NOBODY,
+        working_dir="/",
+        dns=list(request.dns),
+        network_mode="bridge" if request.uses_network else "none",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        mem_limit=MEMORY,
+        pids_limit=PROCESSES,
+    )
 
 
 def _places(volumes: Sequence[str]) -> list[tuple[str, str]]:
@@ -151,10 +182,12 @@ def _attempt_of(engine: Any, volume: str) -> str:
     return str(labels.get(LABEL_FILL, ""))
 
 
-def _run(filler: Container, request: ContentRequest, volumes: Sequence[str], work: Work) -> str:
+def _run(
+    engine: Any, filler: Container, request: ContentRequest, volumes: Sequence[str], work: Work
+) -> str:
     places = [place for place, _ in _places(volumes)]
     filler.put_archive("/", _owned(places, request.user or NOBODY))
-    with _unlimited(filler) as output, work.on_give_up(output.close):
+    with _unlimited(engine, filler) as output, work.on_give_up(output.close):
         filler.start()
         return listen(_lines(output), work)
 
@@ -173,13 +206,13 @@ def _owned(places: Iterable[str], user: str) -> bytes:
 
 
 @contextmanager
-def _unlimited(filler: Container) -> Iterator[Any]:
+def _unlimited(engine: Any, filler: Container) -> Iterator[Any]:
     """The container's output on a connection of its own, as it may say nothing for minutes."""
-    engine = connect(SILENCE_SECONDS)
+    line = connect(SILENCE_SECONDS, engine.api.api_version)
     try:
-        yield engine.containers.get(str(filler.id)).attach(stream=True, logs=True)
+        yield line.containers.get(str(filler.id)).attach(stream=True, logs=True)
     finally:
-        engine.close()
+        line.close()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -193,30 +226,28 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _drop(engine: Any, filler: Container, *, with_volumes: bool) -> None:
-    """Remove a filling container, and when it failed the volumes that it made."""
-    labels = filler.labels
-    discard(filler)
-    if with_volumes:
-        names = labels.get(LABEL_VOLUMES, "").split(",")
-        _drop_volumes(engine, filter(None, names), labels.get(LABEL_FILL, ""))
-
-
-def _drop_volumes(engine: Any, names: Iterable[str], attempt: str) -> None:
-    """Remove those of the volumes that this attempt made."""
-    for name in names:
-        if attempt and _attempt_of(engine, name) == attempt:
+def _drop(engine: Any, attempt: str, volumes: Iterable[str] = ()) -> None:
+    """Remove the containers of an attempt, and those of the volumes that it made."""
+    if not attempt:
+        return
+    mine = {"label": f"{LABEL_FILL}={attempt}"}
+    for container in engine.containers.list(all=True, filters=mine, ignore_removed=True):
+        discard(container)
+    for name in volumes:
+        if _attempt_of(engine, name) == attempt:
             with suppress(NotFound):  # another may be removing it, too
                 engine.volumes.get(name).remove()
 
 
 def drop_interrupted(engine: Any, filler: Container) -> None:
     """A filling container that its operator left behind: what it made is not whole."""
-    _drop(engine, filler, with_volumes=True)
+    volumes = filler.labels.get(LABEL_VOLUMES, "").split(",")
+    _drop(engine, filler.labels.get(LABEL_FILL, ""), filter(None, volumes))
 
 
 def require_whole(engine: Any, volume: str) -> None:
     """LocalError SW7027 while a volume is being filled."""
-    filters = {"label": f"{LABEL_ROLE}={FILLER}", "volume": volume}
-    if engine.containers.list(all=True, filters=filters):
-        raise LocalError("SW7027", f"the volume {volume} is being filled")
+    fillers = {"label": f"{LABEL_ROLE}={FILLER}"}
+    for filler in engine.containers.list(all=True, filters=fillers, ignore_removed=True):
+        if volume in filler.labels.get(LABEL_VOLUMES, "").split(","):
+            raise LocalError("SW7027", f"the volume {volume} is being filled")

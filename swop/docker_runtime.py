@@ -30,7 +30,7 @@ from urllib3.exceptions import HTTPError
 from swarm.errors import LocalError
 from swop import docker_build, docker_content
 from swop.content import ContentRequest
-from swop.engine import SILENCE_SECONDS, connect, discard, is_podman
+from swop.engine import SILENCE_SECONDS, connect, discard, is_podman, remove
 from swop.kept_logs import KeptLogs, last_bytes
 from swop.plan import (
     LABEL_INDEX,
@@ -127,11 +127,6 @@ class DockerRuntime:
 
     def fill(self, request: ContentRequest, work: Work) -> str:
         with _translated("SW7028", f"content {request.outcome}"):
-            if self._is_podman:
-                # It drops the labels of volumes that it makes with a container, by which one that
-                # was filled half is told from a whole one.
-                cause = f"content {request.outcome}: Podman's service makes volumes without labels"
-                raise LocalError("SW7043", cause)
             return docker_content.fill(self._engine, self.uid, self.image, request, work)
 
     # ------------------------------------------------------------------ programs
@@ -287,7 +282,7 @@ class DockerRuntime:
                 if container is not None:
                     links.add(container.labels.get(LABEL_LINK, ""))
                     self._keep_log(container)
-                    container.remove(force=True, v=True)
+                    remove(container, with_volumes=True)
 
         _for_each(remove_one, names)
         if self._logs is not None:

@@ -17,6 +17,7 @@ from swarm.errors import LocalError
 
 ANSWER_SECONDS = 60  # between two bytes of an answer
 SILENCE_SECONDS = 24 * 3600  # where programs are heard; the work's own limit comes first
+REMOVALS, REMOVAL_PAUSE = 100, 0.05  # seconds
 LABEL_UNTIL = "swarm.until"  # of a lock: seconds since 1970 at which its work is over for sure
 
 
@@ -82,10 +83,25 @@ class EngineLine:
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
 
+def remove(container: Container, *, with_volumes: bool = False) -> None:
+    """Remove a container, whether it runs or not; `with_volumes`: those without names, too.
+
+    Podman refuses for a moment after a container's end, before it has taken note of it.
+    """
+    for _ in range(REMOVALS):
+        try:
+            return container.remove(force=True, v=with_volumes)
+        except APIError as error:
+            if "container state improper" not in str(error.explanation):
+                raise
+        time.sleep(REMOVAL_PAUSE)
+    return container.remove(force=True, v=with_volumes)
+
+
 def discard(container: Container) -> None:
     """Remove a container that another may be removing just now."""
     try:
-        container.remove(force=True)
+        remove(container)
     except APIError as error:
         if error.status_code not in (404, 409):
             raise

@@ -98,7 +98,7 @@ class Runtime(Protocol):
     def fill(self, request: ContentRequest, work: Work) -> str:
         """Make and fill the volumes that are not there yet; returns a sentence on the result.
 
-        A volume appears whole or not at all. LocalError SW7020 to SW7028, SW7043.
+        A volume appears whole or not at all. LocalError SW7020 to SW7028.
         """
 
     def has_image(self, name: str) -> bool:

@@ -81,10 +81,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """A server in a thread of its own."""
+def serve(
+    host: str = "127.0.0.1",
+    context: ssl.SSLContext | None = None,
+    listener: socket.socket | None = None,
+) -> Iterator[Site]:
+    """A server in a thread of its own; `listener`: where it is had under that host's name."""
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer((host, 0), handler)
+    server = ThreadingHTTPServer((host, 0), handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener or socket.create_server((host, 0))
+    server.server_address = server.socket.getsockname()
     server.daemon_threads = True
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -30,6 +30,9 @@ NEEDED = {
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
 START_SECONDS = 30.0
+GATEWAY = (
+    "10.88.0.1"  # of its network for all, when something is on it: what listens at all addresses
+)
 
 CONTAINERS_CONF = """\
 [engine]
@@ -68,9 +71,14 @@ for place, word in enumerate(words[:-1]):
 os.execv({runtime!r}, [{runtime!r}, *words])
 """
 
+NODE = f"""\
+FROM localhost/{images.BASE}
+COPY . /build
+RUN python3 -c "import shutil, site; shutil.copytree('/build', site.getsitepackages()[0])"
+"""
 LISTENER = """\
 import socket, sys
-made = socket.create_server(("127.0.0.1", 0))
+made = socket.create_server(("", 0))
 socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"."], [made.fileno()])
 """
 
@@ -102,7 +110,7 @@ class PodmanService:
         return ["nsenter", f"--net=/run/netns/{self.namespace}"]
 
     def listener(self) -> socket.socket:
-        """A socket of this process that listens on the service's own loopback."""
+        """A socket of this process that listens in the service's namespace, at all addresses."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             command = [*self.inside, sys.executable, "-c", LISTENER, str(theirs.fileno())]
@@ -191,8 +199,18 @@ def _take_base(made: PodmanService) -> None:
     subprocess.run(["docker", "save", "--output", str(archive), images.BASE], check=True)
     made.podman("load", "--input", str(archive))
     archive.unlink()
-    # The conformance suite only creates containers from it, and runs nothing of the nodes.
-    made.podman("tag", images.BASE, images.NODE)
+    _make_node(made)
+
+
+def _make_node(made: PodmanService) -> None:
+    """An image with as much of the nodes as tests run of it: what fills volumes."""
+    context = made.directory / "node"
+    for package in ("swarm", "swop"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(images.REPOSITORY / package, context / package, ignore=ignored)
+    (context / "Containerfile").write_text(NODE)
+    made.podman("build", "--network=none", f"--tag=localhost/{images.NODE}", str(context))
+    shutil.rmtree(context)
 
 
 def _await(made: PodmanService, process: subprocess.Popen[bytes]) -> None:

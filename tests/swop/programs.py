@@ -9,10 +9,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from swop.plan import LABEL_INDEX, LABEL_NODE, LABEL_OPERATION, LABEL_ROLE, Program
 from swop.runtime import RunState, RunStatus, Runtime
 
 IMAGE = "swarm-test-program:latest"
+RUNTIMES = [  # for the fixture make_runtime
+    "PROCESS",
+    pytest.param("DOCKER", marks=pytest.mark.docker),
+    pytest.param("PODMAN", marks=[pytest.mark.docker, pytest.mark.netns]),
+]
+
+
+def is_podman(runtime: Runtime) -> bool:
+    return runtime.check().startswith("Podman")
 
 
 def python(runtime: Runtime, code: str, **changes: Any) -> Program:

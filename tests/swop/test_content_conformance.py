@@ -1,4 +1,4 @@
-"""Content as every runtime must make it; each test runs with PROCESS and with DOCKER."""
+"""Content as every runtime must make it; each test runs with PROCESS, DOCKER, and with PODMAN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from swop.runtime import Runtime
 from swop.work import Work
 from tests.content.archives import file, symlink, tar
 from tests.content.web import Site, serve
-from tests.swop.programs import ended, eventually, python
+from tests.engine import podman
+from tests.swop.programs import RUNTIMES, ended, eventually, is_podman, python
 
 LIST = (
     "import hashlib, pathlib, sys\n"
@@ -37,14 +38,18 @@ LIST = (
 )
 ARCHIVE = tar(file("set/x", b"one"), file("set/y", b"two"), symlink("last", "set/y"), mode="w:xz")
 
+pytestmark = pytest.mark.parametrize("make_runtime", RUNTIMES, indirect=True)
+
 
 @pytest.fixture
-def site(runtime: Runtime) -> Iterator[Site]:
+def site(runtime: Runtime, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A web server where the runtime's filling processes reach it."""
-    host = "127.0.0.1"
-    if isinstance(runtime, DockerRuntime):
+    host, listener = "127.0.0.1", None
+    if is_podman(runtime):
+        host, listener = podman.GATEWAY, request.getfixturevalue("listener")
+    elif isinstance(runtime, DockerRuntime):
         host = psutil.net_if_addrs()["docker0"][0].address
-    with serve(host) as found:
+    with serve(host, listener=listener) as found:
         found.files = {"/set.tar.xz": ARCHIVE, "/f": b"data"}
         yield found
 

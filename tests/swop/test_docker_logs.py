@@ -31,8 +31,14 @@ TRAINS = (
 )
 
 
-@pytest.fixture
-def client(engine: None) -> Iterator[docker.DockerClient]:
+@pytest.fixture(params=["DOCKER", pytest.param("PODMAN", marks=pytest.mark.netns)])
+def client(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[docker.DockerClient]:
+    if request.param == "PODMAN":
+        monkeypatch.setenv("DOCKER_HOST", request.getfixturevalue("podman").url)
+    else:
+        request.getfixturevalue("engine")
     client = docker.from_env()
     yield client
     client.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,9 @@ from swarm.errors import LocalError
 from swop.content import ContentRequest
 from swop.docker_runtime import DockerRuntime
 from swop.filling import Step
-from swop.plan import LINK_DIRECTORY
-from swop.profile import ContainerOptions
+from swop.plan import LABEL_NODE, LINK_DIRECTORY, Mount
+from swop.profile import ContainerOptions, MountType
+from swop.rules import Rules
 from swop.runtime import BuildRequest, RunState
 from swop.work import Work
 from tests.engine import images
@@ -44,14 +47,6 @@ def test_gpus_are_refused_rather_than_dropped_in_silence(runtime: DockerRuntime)
     assert caught.value.code == "SW7041"
     assert program.name in caught.value.cause and "'all'" in caught.value.cause
     assert runtime.status(program.name).state is RunState.MISSING
-
-
-def test_volumes_are_not_filled_rather_than_left_half_filled(runtime: DockerRuntime) -> None:
-    steps = (Step("DOWNLOAD", "http://127.0.0.1:1/set.tar"),)
-    request = ContentRequest("task", "swarm-test-set", ("swarm-test-set",), steps)
-    with pytest.raises(LocalError, match="SW7043: content swarm-test-set"):
-        runtime.fill(request, Work())
-    assert "swarm-test-set" not in [volume.name for volume in runtime._engine.volumes.list()]
 
 
 def test_an_sl_gets_no_capability_but_one(runtime: DockerRuntime) -> None:
@@ -110,3 +105,43 @@ def test_an_image_is_built_by_one_operator_at_a_time(runtime: DockerRuntime) -> 
     assert [text for text in told if "waiting" in text]
     assert runtime.has_image(outcome)
     runtime._engine.images.remove(outcome, force=True)
+
+
+def test_volumes_are_filled_with_few_privileges_for_the_user_of_the_programs(
+    podman: PodmanService, runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_text("data")
+    tmp_path.chmod(0o755)
+    filling = DockerRuntime(runtime.uid, images.NODE)
+    outcome = f"swarm-test-{uuid.uuid4().hex[:8]}"
+    steps = (Step("DOWNLOAD", f"file://{tmp_path}/f"),)
+    rules = Rules(files=str(tmp_path))
+    request = ContentRequest("t", outcome, (outcome,), steps, rules, user="1234:4321")
+    seen: list[dict[str, Any]] = []
+
+    def look(_: str) -> None:
+        ours = {"label": f"{LABEL_NODE}={runtime.uid}"}
+        seen.extend(c.attrs for c in filling._engine.containers.list(all=True, filters=ours))
+
+    try:
+        filling.fill(request, Work(look))
+        lock, filler = sorted(seen, key=lambda found: len(found["Mounts"]))
+        assert not lock["Mounts"] and lock["State"]["Status"] == "created"
+        assert filler["Config"]["User"] == "1234:4321"
+        config = filler["HostConfig"]
+        assert {"CHOWN", "SETUID", "NET_RAW", "DAC_OVERRIDE"} <= {
+            name.removeprefix("CAP_") for name in config["CapDrop"]
+        }
+        assert not config["CapAdd"] and not config["Privileged"]
+        assert config["Memory"] == 3 << 29 and config["PidsLimit"] == 64
+        assert config["NetworkMode"] == "none"
+        write = "import os; print(os.stat('/data/f').st_uid); open('/data/new', 'w')"
+        mounts = (Mount(MountType.VOLUME, outcome, "/data"),)
+        program = python(runtime, write, image=images.BASE, user="1234:4321", mounts=mounts)
+        runtime.start(program)
+        assert ended(runtime, program.name).code == 0, runtime.log_tail(program.name)
+        assert runtime.log_tail(program.name) == "1234"
+        runtime.remove([program.name])
+    finally:
+        filling._engine.volumes.get(outcome).remove()
+        filling.close()

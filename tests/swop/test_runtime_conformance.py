@@ -19,17 +19,9 @@ from swop.pulling import PullRequest
 from swop.runtime import LOG_LIMIT, BuildRequest, RunState, Runtime
 from swop.work import Work
 from tests.swop import registry
-from tests.swop.programs import ended, eventually, python
+from tests.swop.programs import RUNTIMES, ended, eventually, is_podman, python
 
-pytestmark = pytest.mark.parametrize(
-    "make_runtime",
-    [
-        "PROCESS",
-        pytest.param("DOCKER", marks=pytest.mark.docker),
-        pytest.param("PODMAN", marks=[pytest.mark.docker, pytest.mark.netns]),
-    ],
-    indirect=True,
-)
+pytestmark = pytest.mark.parametrize("make_runtime", RUNTIMES, indirect=True)
 
 SLEEP = "import time; print('up'); time.sleep(300)"
 
@@ -292,10 +284,6 @@ def test_a_program_that_cannot_start_is_told(runtime: Runtime) -> None:
         else:
             assert status.code == 127
             assert "/no/such/program" in said
-
-
-def is_podman(runtime: Runtime) -> bool:
-    return runtime.check().startswith("Podman")
 
 
 def test_a_build_makes_what_its_outcome_names(runtime: Runtime) -> None:
