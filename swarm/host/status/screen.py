@@ -51,7 +51,8 @@ def _network(view: Overview) -> Iterator[RenderableType]:
         ("NETWORK ", "bold"), network.chain, f"  block {network.height}", f"  {view.at}"
     )
     yield Text(
-        f"  {network.validators} validators, {network.quorum} for a quorum, {network.fault_model}"
+        f"  {network.validators} validator{'s' * (network.validators != 1)}, "
+        f"{network.quorum} for a quorum, {network.fault_model}"
     )
     if network.waiting:
         yield _waits(network.waiting)
