@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from tests.e2e import netns
 from tests.engine import images
 
@@ -115,5 +117,23 @@ def own_engine(directory: Path) -> Iterator[OwnEngine]:
         for container in engine.run("ps", "--all", "--quiet", check=False).split():
             engine.run("rm", "--force", "--volumes", container, check=False)
         engine.stop()
+        _end_remains(directory)
         subprocess.run(["ip", "netns", "del", namespace], check=True)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_remains(directory: Path) -> None:
+    """End what this engine left when it was killed: shims with their containers, and mounts."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if words and "containerd-shim" in words[0] and _below(directory, words):
+                for one in [*process.children(recursive=True), process]:
+                    one.kill()
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed([one for one in mounts if one.startswith(f"{directory}/")]):
+        subprocess.run(["umount", "--lazy", place], capture_output=True, check=False)
+
+
+def _below(directory: Path, words: list[str]) -> bool:
+    return any(word.startswith(f"{directory}/") for word in words)
