@@ -66,12 +66,15 @@ class Namespace:
         )
 
     def throttle(self, kbit: int) -> None:
-        """Carry at most so many kilobits a second, in each direction; 0 for no limit."""
-        limit = f"tbf rate {kbit}kbit burst 128kbit latency 400ms" if kbit else ""
+        """Carry at most so many kilobits a second, in each direction; 0 for no limit.
+
+        Another limit in place of one keeps what waits for its turn; no limit drops it.
+        """
+        limit = f"tbf rate {kbit}kbit burst {max(128, kbit // 100)}kbit latency 400ms"
         switch, port = self.plug
         for name, device in ((self.name, "eth0"), (switch, port)):
-            command = f"tc qdisc {'add' if kbit else 'del'} dev {device} root {limit}"
-            Namespace(name, "").run(*command.split())
+            change = f"replace dev {device} root {limit}" if kbit else f"del dev {device} root"
+            Namespace(name, "").run("tc", "qdisc", *change.split())
 
     def sent(self) -> int:
         """Bytes that have left it on its line so far."""
