@@ -123,3 +123,20 @@ def test_an_evicted_learner_says_so_and_ends_and_the_round_goes_on(network: Netw
     assert f"sl-2 was evicted at height {answer.height} by the votes of SWCI-1" in told
     assert network.contract()["members"][sls[2].uid]["state"] == "left"
     go_on(sls[:2], 2.0)
+
+
+def test_the_first_program_sets_the_rules_and_one_with_others_is_told(network: Network) -> None:
+    first = network.learner(0)
+    first.program.open(min_peers=2)
+    for number, (rule, here, other) in enumerate(
+        [("minPeers", 2, 3), ("mergeMethod", "mean", "coordmedian"), ("syncFrequency", 5, 7)], 1
+    ):
+        second = network.learner(number)
+        second.program.send_open(**{"minPeers": 2, rule: other})
+        answer = second.program.receive("error")
+        assert answer["code"] == "SW4042"
+        assert f" is {here!r} in contract " in answer["text"]
+        assert f"set by {first.name}, and {other!r} in your program" in answer["text"]
+        assert second.status() != 0
+    assert list(network.contract()["members"]) == [first.uid], "none of them takes part"
+    network.learner(4).program.open(min_peers=2)
