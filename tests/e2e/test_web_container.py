@@ -47,7 +47,7 @@ def test_commands_to_a_container(tmp_path: Path) -> None:
         until(lambda: "IS UP ON PORT : 30306" in docker("logs", NAME), 60, "it listens")
         user = pki.files(tmp_path / "user", "SWCI-user", ca)
         swci = Swci("127.0.0.1", port, str(user.cert), str(user.key), str(ca.path),
-                    logger=logging.getLogger("test"))  # fmt: skip
+                    logger=logging.getLogger("test.swci"))  # fmt: skip
         assert swci.uploadTaskDefintion(str(tmp_path / "task.yaml")) == [
             "Task definition uploaded : /platform/swarm/usr/task.yaml"
         ]

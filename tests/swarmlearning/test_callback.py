@@ -399,7 +399,7 @@ def test_weights_that_change_their_shape_are_refused(folder: Path) -> None:
 def test_the_program_waits_for_a_learner_that_starts_later(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "test")
     seconds = itertools.count(0.0, 2.0)
     started: list[FakeLearner] = []
 

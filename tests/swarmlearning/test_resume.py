@@ -168,7 +168,7 @@ def test_bye_reaches_a_learner_that_was_restarted_meanwhile(tmp_path: Path) -> N
 def test_bye_waits_until_the_learner_has_ended_and_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "test")
 
     def lingers(learner: FakeLearner, connection: Connection) -> None:
         gone_at(("open", opened()), ("bye", None))(learner, connection)

@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def connect(site: Site, name: str = "SWCI-user", **options: Any) -> Swci:
     cert, key = site.files(name)
     options = {"clientCABundle": str(site.ca.path), **options}
-    return Swci(HOST, site.port, cert, key, logger=logging.getLogger("test"), **options)
+    return Swci(HOST, site.port, cert, key, logger=logging.getLogger("test.swci"), **options)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_one_file_for_certificate_and_key(site: Site, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(Path(key).read_text() + Path(cert).read_text())
     made = Swci(HOST, site.port, str(both), clientCABundle=str(site.ca.path),
-                logger=logging.getLogger("test"))  # fmt: skip
+                logger=logging.getLogger("test.swci"))  # fmt: skip
     assert made.pwd() == ["/platform/swarm/usr"]
 
 

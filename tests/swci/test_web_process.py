@@ -43,7 +43,7 @@ def test_commands_to_a_real_network(tmp_path: Path) -> None:
         node.wait_for(f"SWCI WEB SERVER IS UP ON PORT : {port}", plain=True)
         files = pki.files(tmp_path / "cert" / "user", "SWCI-user", ca)
         swci = Swci("127.0.0.1", port, str(files.cert), str(files.key), str(ca.path),
-                    logger=logging.getLogger("test"))  # fmt: skip
+                    logger=logging.getLogger("test.swci"))  # fmt: skip
 
         assert swci.waitForIP(sn.host, sn.port, retries=1) == ["API Server is UP!"]
         assert [(found.type, found.name) for found in swci.getNodes()] == [("SENTINEL", "sn1")]
