@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing as mp
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.synchronize import Barrier
@@ -31,7 +32,7 @@ from tests.processes import free_port, until
 
 PATIENCE = 300.0  # seconds for any one round
 TENSORS = 24  # of a model
-WARM_UP = 1  # rounds that are not counted
+WARM_UP = 2  # rounds that are not counted: learners take turns with two files
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Array = NDArray[Any]
@@ -122,14 +123,18 @@ def run(
     fork = mp.get_context("fork")
     barrier = fork.Barrier(count + 1)
     network = Network(folder)
+    network.watch.close()  # it would be one more to be told of each block
+    programs = []
     try:
         pipes = []
         for number in range(count):
             link = _learner(network, folder, number, module)
             here, there = fork.Pipe()
             of_all = {"trainingContract": CONTRACT, "minPeers": count, "syncFrequency": 1}
-            job = (link, model(size, number), rounds, barrier, there, {**of_all, **settings})
-            fork.Process(target=_program, args=job, daemon=True).start()
+            job = (link, (size, number), rounds, barrier, there, {**of_all, **settings})
+            program = fork.Process(target=_program, args=job, daemon=True)
+            program.start()
+            programs.append(program)
             pipes.append(here)
         spent = []
         for _ in range(rounds + WARM_UP):
@@ -141,8 +146,14 @@ def run(
         found = [pipe.recv() for pipe in pipes]
         peak = max(peak_rss(process.pid) for process in network.processes[1:])
         reports = _reports(folder, rounds + WARM_UP)
+    except threading.BrokenBarrierError:
+        gone = [process.args for process in network.processes if process.poll() is not None]
+        raise RuntimeError(f"no round in {PATIENCE:g} s; ended: {gone or 'none'}") from None
     finally:
         network.close()
+        for program in programs:
+            program.terminate()  # it holds a model, for which the next run needs the memory
+            program.join()
     of_rounds = [list(marks) for marks in zip(*(one["rounds"] for one in found), strict=True)]
     return Outcome(
         of_rounds,
@@ -215,16 +226,17 @@ def _cpu(network: Network) -> float:
 
 def _program(
     link: Path,
-    weights: dict[str, Array],
+    which: tuple[int, int],
     rounds: int,
     barrier: Barrier,
     pipe: Any,
     parameters: Mapping[str, Any],
 ) -> None:
-    """A process of its own."""
+    """A process of its own; `which` are the arguments of its `model`."""
     os.environ["SWARM_LINK"] = str(link)
     logger = logging.getLogger("quiet")
     logger.disabled = True
+    weights = model(*which)
     before = _memory("self", "VmRSS")
     callback = Plain(weights, logger=logger, **parameters)
     marks, cpu = [], 0.0
@@ -232,9 +244,9 @@ def _program(
         barrier.wait(PATIENCE)
         start = time.process_time()
         marks.append(callback.merge(callback.on_batch_end if number else callback.on_train_begin))
-        if number:
+        if number >= WARM_UP:
             cpu += time.process_time() - start
-        else:
+        elif not number:
             callback.on_batch_end()  # only counts; from now on each one merges
         barrier.wait(PATIENCE)
     pipe.send({"rounds": marks[WARM_UP:], "cpu": cpu, "grown": peak_rss("self") - before})
