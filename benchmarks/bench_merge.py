@@ -125,7 +125,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
             Key("bench", number, 0),
             uid_of(index),
             members,
-            Buffers(trained.data, leaves, merged.data, runs),
+            Buffers(trained.data, leaves, merged.store, runs),
             dialler,
             lambda result: done.set(),
             law=Law(job.methods[number % len(job.methods)]),

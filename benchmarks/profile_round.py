@@ -29,7 +29,7 @@ WORK = {
     "check": "check the others' contributions against their digests",
     "digest": "digests of the result",
     "reduce": "reduce",
-    "ready": "get the next file ready (beside the program, nobody waits)",
+    "write": "write the result into the file",
 }
 
 

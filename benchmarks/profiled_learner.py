@@ -20,10 +20,10 @@ from swarm.learner import __main__ as program
 from swarm.learner import reading
 from swarm.learner.learner import Learner
 from swarm.learner.messages import ExchangeDone, Synced, Tell
-from swarm.learner.vectors import Vectors
 from swarm.merge import attempt, receiving
 from swarm.merge.mean import WeightedMean
 from swarm.merge.seal import Seal
+from swarmlearning.tensors import TensorFile
 
 # What is wrapped: owner, name, and under which heading its time goes.
 WORK: tuple[tuple[Any, str, str], ...] = (
@@ -33,7 +33,7 @@ WORK: tuple[tuple[Any, str, str], ...] = (
     (receiving, "leaf", "check"),
     (attempt, "leaf", "digest"),
     (WeightedMean, "reduce", "reduce"),
-    (Vectors, "_get_ready", "ready"),
+    (TensorFile, "store", "write"),
 )
 
 

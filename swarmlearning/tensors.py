@@ -36,8 +36,7 @@ import mmap
 import os
 import stat
 import struct
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +50,6 @@ VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
 FILL = 4 << 20  # bytes of a new file that are written at a time
-WAKE = 2 << 20  # bytes of a mapping that are made present at a time
-_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which `mmap` has no name for
 PART = 256 << 10  # elements that are narrowed at a time
 
 MAX_HEADER = 4 << 20  # bytes of JSON
@@ -294,32 +291,17 @@ class TensorFile:
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
             for at, raw in tensor.stored(array):
-                self._store(raw, self._data_offset + at)
+                self.store(at, raw)
 
-    def _store(self, raw: memoryview, at: int) -> None:
-        """Write by a call, not through the mapping: that would count as a copy in our memory."""
+    def store(self, at: int, raw: memoryview) -> None:
+        """Write bytes of the data section from `at` on. Raises OSError.
+
+        By a call, not through the mapping: that would count as a copy in our memory.
+        """
+        at += self._data_offset
         while raw:
             count = os.pwrite(self._descriptor, raw, at)
             raw, at = raw[count:], at + count
-
-    def rest(self) -> None:
-        """Let the pages go from this process's memory. The file keeps them: a touch brings each
-        back."""
-        if hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
-    def wake(self, enough: Callable[[], bool]) -> None:
-        """Make the pages present, to be written to, so that nobody waits for that later.
-
-        Stops when it is `enough`, and does nothing where the system does not know how.
-        """
-        if not sys.platform.startswith("linux"):
-            return
-        for at in range(0, len(self._map), WAKE):
-            if enough():
-                return
-            with contextlib.suppress(OSError):  # an older kernel
-                self._map.madvise(_POPULATE_WRITE, at, min(WAKE, len(self._map) - at))
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""

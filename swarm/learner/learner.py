@@ -123,7 +123,6 @@ class Learner:
         self._partial: list[bytes] = []  # leaves of what next.bin holds, of an aborted exchange
         self._attempted: Attempted | None = None  # that exchange
         self._kept = False  # what our exchange made is merged.bin now
-        self._untidy = False  # and the older file was not turned over yet
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
         self._waits = ("", 0.0)  # what for, without numbers, and since when
@@ -167,7 +166,6 @@ class Learner:
         else:
             self._feed(event)
         self._look_at_exchange()
-        self._tidy()
         self._say()
 
     def _feed(self, event: Event) -> None:
@@ -322,13 +320,7 @@ class Learner:
             self._feed(Broken("SW6003", f"{self._settings.folder}: {error}"))
             return
         self._partial = []  # next.bin holds an older model now
-        self._kept = self._untidy = True
-
-    def _tidy(self) -> None:
-        """Once nobody waits for the rest of the decided model from us, get ready for the next."""
-        if self._untidy and (self._exchange is None or self._exchange.delivered()):
-            self._untidy = False
-            self._vectors.turn_over()
+        self._kept = True
 
     def _exit(self, effect: Exit) -> None:
         log.log(logging.INFO if effect.status == 0 else logging.ERROR, "ending: %s", effect.text)
@@ -348,9 +340,8 @@ class Learner:
         hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
         have = self._partial
 
-        def prepare(header: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
-            target = self._vectors.for_fetch(header, size, effect.schema)
-            return target, have
+        def prepare(header: bytes, size: int) -> tuple[v.Write, Sequence[bytes]]:
+            return self._vectors.for_fetch(header, size, effect.schema), have
 
         found = None if self._settled else self._vectors.left_behind(effect.digest)
         self._settled = True

@@ -18,7 +18,7 @@ from swarm.merge.mean import Segment
 from swarm.merge.plan import Plan
 from swarmlearning.tensors import Layout, Tensor
 
-PIECE = 128 << 10  # bytes looked at together: with a copy as large they stay in cache
+PIECE = 256 << 10  # bytes looked at together: with a copy as large they stay in cache
 TWO_THREADS = 8 << 20  # bytes from which on a second thread pays
 
 # Kind of float -> its exponent, where numpy is slow at such numbers: one with all of these bits set
@@ -63,7 +63,7 @@ def odd_tensors(vector: memoryview, layout: Layout) -> list[Tensor]:
 def _read(
     vector: memoryview, runs: Sequence[Segment], block: int, first: int, last: int
 ) -> Reading:
-    scratch = np.empty(PIECE, np.uint8)
+    scratch = np.empty(min(PIECE, len(vector)), np.uint8)
     leaves: list[bytes] = []
     finite, floats = True, [run for run in runs if run.kind in _FLOATS]
     together = max(1, PIECE // block)  # blocks of a small model are looked at in groups

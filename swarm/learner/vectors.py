@@ -1,7 +1,7 @@
 """The learner's files: what the program hands in, what it gets, and what is kept for others.
 
     trained.bin   written by the program, mapped here read-only: the contribution
-    next.bin      the output of exchanges and fetches: what may become the next decided model
+    next.bin      what exchanges and fetches write: what may become the next decided model
     merged.bin    the last decided model: what the program loads, and what latecomers fetch
 
 All of them hold the vector as it travels: with a `transferDtype`, in that type (the program narrows
@@ -13,8 +13,10 @@ is copied to be kept. A program that loads merged.bin need not hurry: the file t
 written to again only when another model has been decided, which takes its next call. Who fetches
 reads through a descriptor, and hears that the model was replaced before that file is written to.
 
-Both files stay mapped, but the pages of the decided one are let go, so two vectors count as memory
-of this process: the contribution and what is being made. (In mode `active` the decided model is the
+What is being made is written by calls, piece by piece, and not through a mapping: the pages of a
+file become ready to be written to one by one, anew whenever the disk has written them out, which
+costs more than the copy; and they would count as memory of this process. So one vector does, the
+contribution, beside what an exchange works in. (In mode `active` the decided model is the
 contribution, and trained.bin is not mapped instead.)
 """
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +41,11 @@ from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
 NEXT = "next.bin"
 SPARE = "spare.bin"  # the older file, for the moment in which names are changed
-BESIDE = 10  # niceness of work that nobody waits for
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
+
+
+Write = Callable[[int, memoryview], None]  # bytes of a vector from this one on; raises OSError
 
 
 class Contribution(NamedTuple):
@@ -64,8 +68,6 @@ class Vectors:
         self._next: TensorFile | None = None  # next.bin, or what is going to be it
         self._decided: TensorFile | None = None  # merged.bin, when it was made here
         self._held: Held | None = None  # the same, for those who fetch it
-        self._beside: threading.Thread | None = None  # gets the older file ready
-        self._hurry = threading.Event()  # somebody waits for that thread
 
     # ----------------------------------------------------------- contribution
 
@@ -89,10 +91,10 @@ class Vectors:
         return Contribution(blocks.root(self._leaves), layout, odd)
 
     def buffers(self) -> Buffers:
-        """Memory for an exchange: the prepared contribution, and next.bin."""
+        """What an exchange reads and writes: the prepared contribution, and next.bin."""
         assert self._contribution is not None
         output = self._make_room(self._contribution.layout)
-        return Buffers(self._contribution.data, self._leaves, output.data, self._runs)
+        return Buffers(self._contribution.data, self._leaves, output.store, self._runs)
 
     def _map(self, name: str, transfer: str) -> None:
         inode = (self._folder / name).stat().st_ino
@@ -111,15 +113,15 @@ class Vectors:
 
     # ------------------------------------------------------------ next, merged
 
-    def for_fetch(self, header: bytes, size: int, schema: str) -> memoryview:
-        """Memory of next.bin for a model with this file header. Raises RemoteError SW6107."""
+    def for_fetch(self, header: bytes, size: int, schema: str) -> Write:
+        """Writes into next.bin, for a model with this file header. Raises RemoteError SW6107."""
         try:
             layout = layout_of(header)
         except TensorFileError as error:
             raise RemoteError("SW6107", str(error)) from None
         if layout.size != size or (schema and layout.schema_digest().hex() != schema):
             raise RemoteError("SW6107", "its layout is not the one that the ledger knows")
-        return self._make_room(layout).data
+        return self._make_room(layout).store
 
     def left_behind(self, digest: str) -> tuple[str, list[bytes]] | None:
         """The model with this digest as next.bin, if a learner before this one left it here.
@@ -133,7 +135,6 @@ class Vectors:
                 continue  # never written, or not to its end
             leaves = reading.read(file.data, ()).leaves
             if blocks.root(leaves).hex() == digest:
-                self._settle()
                 _close(self._next)
                 self._next = file
                 return name, leaves
@@ -143,10 +144,8 @@ class Vectors:
     def keep(self, contract: str, round_: int, digest: str, leaves: Sequence[bytes]) -> Decided:
         """next.bin is decided: from now on it is merged.bin, for the program and for others.
 
-        `turn_over` has to follow when nothing reads the output of the exchange any more. Raises
-        OSError.
+        Raises OSError.
         """
-        self._settle()
         made, older = self._next, self._decided
         assert made is not None
         merged, following, spare = (self._folder / n for n in (link.MERGED, NEXT, SPARE))
@@ -166,37 +165,8 @@ class Vectors:
         place = contract, round_, bytes.fromhex(digest)
         return Decided(*place, header, made.layout.size, leaves, held.read)
 
-    def turn_over(self) -> None:
-        """Let the decided model's pages go, and get the older file's: beside the program."""
-        self._settle()
-        if self._decided is not None:
-            self._beside = threading.Thread(target=self._get_ready, name="turn over", daemon=True)
-            self._beside.start()
-
-    def _get_ready(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            # Beside the program, which loads the model now: on Linux each thread has its priority.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BESIDE)
-        assert self._decided is not None
-        with contextlib.suppress(OSError):  # whoever needs the file will try again, and say why
-            self._provide(self._decided.layout).wake(self._hurry.is_set)
-
-    def _settle(self) -> None:
-        """See to it that nobody else touches the files."""
-        if self._beside is not None:
-            self._hurry.set()
-            self._beside.join()
-            self._hurry.clear()
-            self._beside = None
-
     def _make_room(self, layout: Layout) -> TensorFile:
         """The file for a model of this layout, which may be written to. Raises OSError."""
-        self._settle()
-        return self._provide(layout)
-
-    def _provide(self, layout: Layout) -> TensorFile:
-        if self._decided is not None:
-            self._decided.rest()
         if self._next is None or self._next.layout != layout:
             _close(self._next)
             self._next = tensors.create(self._folder / NEXT, layout)
@@ -204,7 +174,6 @@ class Vectors:
 
     def close(self) -> None:
         """Give everything back. Exchanges must have ended."""
-        self._settle()
         for file in (self._contribution, self._next, self._decided):
             _close(file)
         self._contribution = self._next = self._decided = None

@@ -24,6 +24,7 @@ from swarm.merge.methods.base import Matrix
 from swarm.merge.methods.distances import Distances
 from swarm.merge.plan import Chunk, Plan
 from swarm.merge.progress import Limits, Link
+from swarm.merge.store import Window
 from swarm.merge.wire import Channel
 
 
@@ -36,7 +37,7 @@ class Key(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A finished exchange: the output holds the vector with this digest."""
+    """A finished exchange: the vector with this digest was written."""
 
     key: Key
     digest: bytes
@@ -52,11 +53,15 @@ class Law(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """The vectors of an exchange, and the types in them. `leaves` are the contribution's."""
+    """The vectors of an exchange, and the types in them. `leaves` are the contribution's.
+
+    `write` takes the result in pieces, each with its offset, in any order and from several threads;
+    it raises OSError.
+    """
 
     contribution: memoryview
     leaves: list[bytes]
-    output: memoryview
+    write: Callable[[int, memoryview], None]
     layout: Sequence[Segment]
 
 
@@ -75,6 +80,7 @@ class Attempt:
         buffers: Buffers,
         law: Law,
         limits: Limits,
+        window: Window,
         clock: Callable[[], float],
     ) -> None:
         """Raises LocalError when the method is not here (SW6006) or its arguments make no sense."""
@@ -86,6 +92,8 @@ class Attempt:
         self.clock = clock
         self.plan = Plan(len(buffers.contribution), len(members))
         self.mine = self.plan.chunk_count(self.me)
+        start, stop = self.plan.bounds(self.me)
+        self._shard = window.take("shard", stop - start)  # reduced; what all others are sent
         weights = [member.weight for member in self.members]
         self.method = methods.make(law.method, law.args, buffers.layout, weights)
         self.contributors = self.method.contributors
@@ -106,7 +114,7 @@ class Attempt:
         self.measured = 0  # chunks of our shard whose distances are known; with an agreement only
         self.reduced = 0  # chunks of our shard
         self.got = dict.fromkeys(others, 0)  # reduced chunks of their shards
-        self.leaves: list[bytes] = [b""] * self.plan.blocks  # of the output
+        self.leaves: list[bytes] = [b""] * self.plan.blocks  # of the result
         self.incoming: dict[int, Channel] = {}
         self.outgoing: dict[int, Channel] = {}
         self.bytes_sent = 0
@@ -120,7 +128,7 @@ class Attempt:
         return all(ready > number for ready in self.ready.values())
 
     def have_all(self) -> bool:
-        """The whole output is here, and all have made it from the same distances."""
+        """The whole result is here, and all have made it from the same distances."""
         if self.reduced < self.mine:
             return False
         if any(got < self.plan.chunk_count(j) for j, got in self.got.items()):
@@ -141,8 +149,22 @@ class Attempt:
         link = self.links[i]
         return link.received + link.heard.get(self.uids[i], 0)
 
-    def note_leaves(self, chunk: Chunk, data: memoryview) -> None:
-        """Digest what was written to the output for `chunk`."""
+    def in_shard(self, chunk: Chunk) -> memoryview:
+        """Memory for a reduced chunk of our shard."""
+        start, _ = self.plan.bounds(self.me)
+        return self._shard[chunk.start - start : chunk.stop - start]
+
+    def keep(self, chunk: Chunk, data: memoryview) -> None:
+        """Write a chunk of the result, and note its digests.
+
+        Raises LocalError SW6003 when it cannot be written; the attempt has failed then.
+        """
+        try:
+            self.buffers.write(chunk.start, data)
+        except OSError as error:
+            fault = LocalError("SW6003", f"the result cannot be written: {error}")
+            self.fail(fault)
+            raise fault from error
         block = self.plan.block
         for number in range(chunk.last - chunk.first):
             piece = data[number * block : (number + 1) * block]

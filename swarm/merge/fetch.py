@@ -29,6 +29,9 @@ STALL = 10.0  # seconds without a byte after which another holder is asked
 PATIENCE = 30.0  # seconds after which a holder that is slower than `SLOWEST` is left
 
 
+Write = Callable[[int, memoryview], None]
+
+
 @dataclass(frozen=True)
 class Decided:
     """A decided vector that is kept here. `read` fills a buffer from a byte offset on."""
@@ -75,7 +78,7 @@ def serve_fetch(channel: Channel, decided: Decided, current: Callable[[], bool])
     channel.send(Kind.DIGESTS, b"".join(decided.leaves))
     blocks = len(decided.leaves)
     need = channel.expect_raw(Kind.NEED, -(-blocks // 8))
-    buffer = memoryview(bytearray(min(decided.size, max(CHUNK, block_size(decided.size)))))
+    buffer = memoryview(bytearray(_largest_run(decided.size)))
     for first, last in _runs(need, blocks, decided.size):
         start = first * block_size(decided.size)
         stop = min(last * block_size(decided.size), decided.size)
@@ -92,14 +95,15 @@ def fetch(
     dialler: Dialler,
     holder: Member,
     hello: tuple[str, str, bytes],
-    prepare: Callable[[bytes, int], tuple[memoryview, Sequence[bytes]]],
+    prepare: Callable[[bytes, int], tuple[Write, Sequence[bytes]]],
     watch: Callable[[Channel | None], None] = lambda channel: None,
 ) -> list[bytes]:
     """Fetch a vector from `holder`; `hello` is (contract, own uid, digest). Returns its leaves.
 
-    `prepare(layout, size)` gives the memory to fill, and the leaf digests of what is in there. What
-    it raises goes through. `watch` gets the channel while it is in use, so that another thread may
-    abort it. Raises RemoteError when the holder is gone, refuses, or sends what does not fit.
+    `prepare(layout, size)` gives what takes the blocks, each with its offset, and the leaf digests
+    of what is there already. What either raises goes through. `watch` gets the channel while it is
+    in use, so that another thread may abort it. Raises RemoteError when the holder is gone,
+    refuses, or sends what does not fit.
     """
     channel = dialler.dial(holder)
     watch(channel)
@@ -115,7 +119,7 @@ def fetch(
 def _converse(
     channel: Channel,
     hello: tuple[str, str, bytes],
-    prepare: Callable[[bytes, int], tuple[memoryview, Sequence[bytes]]],
+    prepare: Callable[[bytes, int], tuple[Write, Sequence[bytes]]],
 ) -> list[bytes]:
     contract, uid, digest = hello
     channel.send_json(
@@ -138,26 +142,31 @@ def _converse(
     leaves = split(channel.expect_raw(Kind.DIGESTS, DIGEST * block_count(size)))
     if root(leaves) != digest:
         raise WireError("block digests do not fit the decided digest")
-    target, have = prepare(layout, size)
-    if len(target) != size:
-        raise WireError(f"a model of {size} B, its layout has {len(target)} B")
+    write, have = prepare(layout, size)
     needed = _bitmap(leaves, have)
     channel.send(Kind.NEED, needed)
+    buffer = memoryview(bytearray(_largest_run(size)))
     for first, last in _runs(needed, len(leaves), size):
-        _take(channel, target, leaves, first, last)
+        start, stop = first * block_size(size), min(last * block_size(size), size)
+        _take(channel, buffer[: stop - start], block_size(size), leaves, first, last)
+        write(start, buffer[: stop - start])
     channel.expect_raw(Kind.END, 0)
     return leaves
 
 
 def _take(
-    channel: Channel, target: memoryview, leaves: Sequence[bytes], first: int, last: int
+    channel: Channel,
+    data: memoryview,
+    block: int,
+    leaves: Sequence[bytes],
+    first: int,
+    last: int,
 ) -> None:
+    """Fill `data` with blocks `first` to `last` (exclusive), and check them."""
     kind, length = channel.receive_header()
     if kind is not Kind.REDUCED:
         raise WireError(f"unexpected {kind.name} frame")
     index, size = channel.chunk_index(length)
-    block = block_size(len(target))
-    data = target[first * block : last * block]
     if (index, size) != (first, len(data)):
         raise WireError(f"blocks from {index}, {size} B; expected from {first}, {len(data)} B")
     channel.receive_into(data)
@@ -174,6 +183,11 @@ def _bitmap(leaves: Sequence[bytes], have: Sequence[bytes]) -> bytes:
         if number >= len(have) or have[number] != digest:
             bits[number // 8] |= 1 << number % 8
     return bytes(bits)
+
+
+def _largest_run(size: int) -> int:
+    """Bytes that hold any run of `_runs`."""
+    return min(size, max(CHUNK, block_size(size)))
 
 
 def _runs(bits: bytes, blocks: int, size: int) -> Iterator[tuple[int, int]]:

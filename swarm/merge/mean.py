@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from swarmlearning.narrow import to_bfloat16
 
-PIECE = 32 << 10  # elements at a time: two float32 buffers of 128 KiB
+PIECE = 64 << 10  # elements at a time: two float32 buffers of 256 KiB
 
 Array = NDArray[Any]
 Buffer = memoryview | bytearray | bytes
@@ -87,10 +87,9 @@ class WeightedMean:
         total = math.fsum(weights) or len(weights)
         # Sum and quotient are correctly rounded, so everybody computes the same shares.
         self._shares = [(weights[i] if any(weights) else 1) / total for i in self.contributors]
-        self._acc32 = np.empty(PIECE, np.float32)
-        self._tmp32 = np.empty(PIECE, np.float32)
-        self._acc64 = np.empty(PIECE // 2, np.float64)
-        self._tmp64 = np.empty(PIECE // 2, np.float64)
+        # The same memory for either width: one kind is reduced at a time.
+        self._acc32, self._tmp32 = np.empty(PIECE, np.float32), np.empty(PIECE, np.float32)
+        self._acc64, self._tmp64 = self._acc32.view(np.float64), self._tmp32.view(np.float64)
 
     def reduce(self, inputs: Sequence[Buffer], out: memoryview, start: int) -> None:
         """Write the mean of `inputs` into `out`; all cover the vector's bytes from `start` on.

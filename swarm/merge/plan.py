@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from swarm.merge.blocks import block_count, block_size
 
-CHUNK = 512 << 10  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
+CHUNK = 3 << 19  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
 # What a member sets aside for contributions that it has not reduced yet: a tenth of the vector, so
 # that memory stays in proportion to the model, within these bounds.
 LARGEST_WINDOW = 16 << 20
@@ -54,6 +54,11 @@ class Plan:
     def shard(self, index: int) -> tuple[int, int]:
         """First block of shard `index`, and the block after its last."""
         return index * self.blocks // self.members, (index + 1) * self.blocks // self.members
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        """First byte of shard `index`, and the byte after its last."""
+        first, last = self.shard(index)
+        return min(first * self.block, self.size), min(last * self.block, self.size)
 
     def chunk_count(self, index: int) -> int:
         """Number of chunks of shard `index`."""

@@ -85,11 +85,11 @@ class Reducer:
         attempt = self._attempt
         self._wait(lambda: attempt.all_gave(number))
         chunk = attempt.plan.chunk(attempt.me, number)
-        out = attempt.buffers.output[chunk.start : chunk.stop]
+        out = attempt.in_shard(chunk)
         attempt.method.reduce(self._inputs(number), out, chunk.start)
         if attempt.method.rejected:
             self._tell_rejected()
-        attempt.note_leaves(chunk, out)
+        attempt.keep(chunk, out)
         with attempt.changed:
             attempt.reduced = number + 1
             attempt.changed.notify_all()

@@ -8,16 +8,17 @@ from swarm.merge.plan import Plan
 
 
 class Window:
-    """Memory for contributions that wait to be reduced; kept between exchanges."""
+    """Memory that exchanges work in; kept between them, as fresh pages cost as much as a copy."""
 
     def __init__(self) -> None:
-        self._memory = bytearray()
+        self._pieces: dict[str, bytearray] = {}
 
-    def take(self, size: int) -> memoryview:
-        """`size` bytes. Fresh pages cost as much as a copy, so a large enough piece is reused."""
-        if len(self._memory) < size:
-            self._memory = bytearray(size)
-        return memoryview(self._memory)[:size]
+    def take(self, use: str, size: int) -> memoryview:
+        """`size` bytes for one use: the same memory at each call, or more of it."""
+        piece = self._pieces.get(use, bytearray())
+        if len(piece) < size:
+            piece = self._pieces[use] = bytearray(size)
+        return memoryview(piece)[:size]
 
 
 class Store(ABC):
@@ -38,7 +39,7 @@ class Ring(Store):
     def __init__(self, plan: Plan, givers: int, window: Window) -> None:
         self._slots = plan.slots(givers)
         self._slot = plan.largest_chunk()
-        self._memory = window.take(self._slots * givers * self._slot)
+        self._memory = window.take("waiting", self._slots * givers * self._slot)
 
     def fits(self, number: int, reduced: int) -> bool:
         """See `Store`."""
@@ -51,37 +52,13 @@ class Ring(Store):
 
 
 class Parked(Store):
-    """Room for all contributions to our shard, in the output outside our shard.
+    """Room for all contributions to our shard, for methods that must have seen all before one."""
 
-    That is as large as what the n-1 others contribute to a shard, up to a block of each, and nobody
-    writes there before our shard is reduced. What does not fit goes to the window: a chunk at each
-    end of the two parts, and those blocks.
-    """
-
-    def __init__(
-        self, plan: Plan, me: int, givers: int, output: memoryview, window: Window
-    ) -> None:
-        first, last = plan.shard(me)
-        start = min(first * plan.block, plan.size)
-        stop = min(last * plan.block, plan.size)
-        parts, over = [output[:start], output[stop:]], 0
-        used = [0, 0]
-        spilled: list[tuple[int, int]] = []
-        self._places: dict[tuple[int, int], memoryview] = {}
-        for row in range(givers):
-            for number in range(plan.chunk_count(me)):
-                size = plan.chunk(me, number).size
-                part = next((p for p in (0, 1) if used[p] + size <= len(parts[p])), None)
-                if part is None:
-                    spilled.append((row, number))
-                    over += size
-                    continue
-                self._places[row, number] = parts[part][used[part] : used[part] + size]
-                used[part] += size
-        memory = window.take(over)
-        for row, number in spilled:
-            size = plan.chunk(me, number).size
-            self._places[row, number], memory = memory[:size], memory[size:]
+    def __init__(self, plan: Plan, me: int, givers: int, window: Window) -> None:
+        start, stop = plan.bounds(me)
+        self._shard = stop - start
+        self._chunk = plan.largest_chunk()
+        self._memory = window.take("waiting", givers * self._shard)
 
     def fits(self, number: int, reduced: int) -> bool:
         """See `Store`."""
@@ -89,4 +66,5 @@ class Parked(Store):
 
     def place(self, row: int, number: int, size: int) -> memoryview:
         """See `Store`."""
-        return self._places[row, number]
+        at = row * self._shard + number * self._chunk
+        return self._memory[at : at + size]

@@ -31,6 +31,7 @@ from swarm.mesh.session import Session
 from tests import pki
 from tests.fuzz.source import Source, join, split
 from tests.fuzz.target import Target
+from tests.merge.swarmlet import into
 
 REMOTE = (RemoteError,)
 CHAIN = b"c" * 32
@@ -305,9 +306,9 @@ def member(uid: str, weight: int) -> dial.Member:
 
 def run_exchange(data: bytes) -> None:
     """What a member of a merge sends to another one."""
-    output = memoryview(bytearray(len(VECTOR)))
     layout = segments([("float32", 0)], len(VECTOR))
-    buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), output, layout)
+    write = into(bytearray(len(VECTOR)))
+    buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), write, layout)
     dialler: Any = SimpleNamespace(sign=lambda data: b"signature")
     made = exchange.Exchange(
         exchange.Key("c", 1, 0), "a", [member("a", 1), member("b", 1)], buffers, dialler,
@@ -333,9 +334,9 @@ def signer() -> Identity:
 
 def mixing() -> exchange.Exchange:
     """An exchange by distances, of the first of two members that hold the same vector."""
-    output = memoryview(bytearray(len(VECTOR)))
+    write = into(bytearray(len(VECTOR)))
     buffers = exchange.Buffers(
-        memoryview(VECTOR), list(LEAVES), output, segments([("uint8", 0)], len(VECTOR))
+        memoryview(VECTOR), list(LEAVES), write, segments([("uint8", 0)], len(VECTOR))
     )
     dialler: Any = SimpleNamespace(sign=signer().sign)
     return exchange.Exchange(
@@ -348,7 +349,6 @@ def run_agreement(data: bytes) -> None:
     """What a member of a merge by distances sends to another one; all of it is signed with a key
     that fits, so that what lies behind the signature is reached."""
     made = mixing()
-    made.attempt.reduced = made.attempt.mine  # reduced chunks would wait for that
     made.serve(wire.Channel(Socket(data)), "b", signer().public_key_der)  # type: ignore[arg-type]
 
 
@@ -373,11 +373,11 @@ def agreements() -> list[bytes]:
 
 def run_fetch(data: bytes) -> None:
     """What a holder answers to a learner that fetches a model."""
-    target = memoryview(bytearray(len(VECTOR)))
+    target = bytearray(len(VECTOR))
     channel = wire.Channel(Socket(data))  # type: ignore[arg-type]
 
-    def prepare(layout: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
-        return target[:size], ()
+    def prepare(layout: bytes, size: int) -> tuple[fetch.Write, Sequence[bytes]]:
+        return into(target), ()
 
     fetch._converse(channel, ("c", "u", DIGEST), prepare)
     assert bytes(target) == VECTOR, "what was accepted is what was decided"

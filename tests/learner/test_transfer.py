@@ -233,10 +233,9 @@ def test_a_restarted_learner_finds_the_narrow_model(tmp_path: Path) -> None:
     before, after = Vectors(tmp_path), Vectors(tmp_path)
     ready = before.prepare(False, "float16")
     buffers = before.buffers()
-    buffers.output[:] = buffers.contribution
+    buffers.write(0, buffers.contribution)
     before.keep("contract", 0, ready.root.hex(), buffers.leaves)
     buffers.contribution.release()
-    buffers.output.release()
     before.close()
     (tmp_path / NEXT).write_bytes(b"half a round")
     assert after.left_behind(ready.root.hex()) == (link.MERGED, buffers.leaves)

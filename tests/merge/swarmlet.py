@@ -60,6 +60,7 @@ class Node:
         law: Law | None = None,
         clock: Callable[[], float] = time.monotonic,
         spoil: bool = False,
+        write: Callable[[int, memoryview], None] | None = None,
     ) -> Exchange:
         self.members = {member.uid: member.fingerprint for member in members}
         data = memoryview(self.vector).cast("B")
@@ -73,7 +74,7 @@ class Node:
             Buffers(
                 data,
                 leaves,
-                memoryview(self.output),
+                write or into(self.output),
                 [Segment(0, len(data), "float32")],
             ),
             self.dialler,
@@ -94,6 +95,16 @@ class Node:
             self.exchange.abort()
         self.server.close()
         self.dialler.close()
+
+
+def into(memory: bytearray) -> Callable[[int, memoryview], None]:
+    """What writes a vector into `memory`."""
+
+    def write(at: int, data: memoryview) -> None:
+        assert at + len(data) <= len(memory)
+        memory[at : at + len(data)] = data
+
+    return write
 
 
 def nodes(tmp: Path, vectors: Sequence[NDArray[np.float32]]) -> list[Node]:

@@ -14,12 +14,12 @@ import pytest
 from swarm.identity import Role
 from swarm.merge import blocks
 from swarm.merge.exchange import Key
-from swarm.merge.fetch import Decided, NotHere, Pace, fetch
+from swarm.merge.fetch import Decided, NotHere, Pace, Write, fetch
 from swarm.merge.progress import SLOWEST
 from swarm.merge.seal import agree
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 from tests import pki
-from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
+from tests.merge.swarmlet import CONTRACT, Node, into, nodes, vectors
 
 SIZE = 3_000_000 // 64 * 64
 
@@ -46,9 +46,9 @@ def decided(data: bytes) -> Decided:
 def get(
     asker: Node, holder: Node, digest: bytes, target: bytearray, have: Sequence[bytes] = ()
 ) -> list[bytes]:
-    def prepare(layout: bytes, size: int) -> tuple[memoryview, Sequence[bytes]]:
+    def prepare(layout: bytes, size: int) -> tuple[Write, Sequence[bytes]]:
         assert (layout, size) == (b"layout", len(target))
-        return memoryview(target), have
+        return into(target), have
 
     return fetch(asker.dialler, holder.member(), (CONTRACT, asker.name, digest), prepare)
 
