@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from swarm.merge.blocks import block_count, block_size
 
-CHUNK = 3 << 19  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
+CHUNK = 1 << 20  # bytes aimed at: long enough to make frames cheap, short enough to stay in cache
 # What a member sets aside for contributions that it has not reduced yet: a tenth of the vector, so
 # that memory stays in proportion to the model, within these bounds.
 LARGEST_WINDOW = 16 << 20

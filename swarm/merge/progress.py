@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 STALL = 10.0  # seconds without a byte from a member that owes some
 UNREACHABLE = 3.0  # seconds in which a member could not be connected to
 PATIENCE = 3  # limits that a part may take at least, and an unchanging WAIT is believed
-SLOWEST = 8 << 10  # bytes a second; what is slower than that is as good as cut
+SLOWEST = 16 << 10  # bytes a second; what is slower than that is as good as cut
 BREAKS = 3  # connections whose bytes did not open, after which it is no accident
 LARGEST_STALL = 60.0  # seconds; the limit grows with the pauses seen, up to this
 PAUSES = 3.0  # a limit is this many times the longest pause from which the link recovered

@@ -35,7 +35,7 @@ from swarm.errors import RemoteError
 from swarm.merge.blocks import DIGEST
 from swarm.merge.seal import Seal, SealError
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 TOGETHER = 128 << 10  # bytes of frames that are sent together at most, and one frame more
 

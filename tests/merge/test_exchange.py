@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from swarm.merge.exchange import Exchange, Key
 from swarm.merge.progress import Limits
+from swarm.merge.wire import PROTOCOL
 from tests.merge.swarmlet import CONTRACT, Node, into, nodes, vectors
 from tests.processes import until
 
@@ -119,7 +120,7 @@ def test_a_member_of_another_version_is_blamed_for_that(
     exchange = members[0].begin(roster, KEY, Limits(stall=60, unreachable=0.3))
     members[1].begin(roster, KEY)
     why = blamed(exchange)["sl-1"]
-    assert "it is of another version: this learner speaks protocol 2" in why
+    assert f"it is of another version: this learner speaks protocol {PROTOCOL}" in why
 
 
 def test_a_silent_member_is_blamed_by_all_and_nobody_else_is(make: Make) -> None:
