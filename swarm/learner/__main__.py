@@ -7,6 +7,7 @@ people can repair.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -33,6 +34,7 @@ log = logging.getLogger("swarm.learner")
 def main() -> int:
     """Run the learner that the environment describes."""
     spare_memory()
+    give_way()
     try:
         logs.configure(logs.level_from(os.environ, "SL"))
         inherited.tell(os.environ, "SL")
@@ -59,6 +61,17 @@ def spare_memory() -> None:
     if hasattr(library, "mallopt"):  # other C libraries have no arenas
         library.mallopt(M_ARENA_MAX, 2)
         library.malloc_trim(0)
+
+
+def give_way() -> None:
+    """Tell Linux that this process works in bulk (SCHED_BATCH, sched(7)); its threads inherit it.
+
+    A network node or a program that wakes up for a moment, for which learners may well be waiting,
+    then gets its turn at once and not after a learner's slice.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # where a container forbids it, it is slower
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def version() -> str:

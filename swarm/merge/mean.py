@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from swarmlearning.narrow import to_bfloat16
 
-PIECE = 64 << 10  # elements at a time: two float32 buffers of 256 KiB
+PIECE = 32 << 10  # elements at a time: two float32 buffers of 128 KiB
 
 Array = NDArray[Any]
 Buffer = memoryview | bytearray | bytes

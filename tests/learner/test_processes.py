@@ -5,8 +5,10 @@ What kills or cuts them off in the middle of a round is in `tests/e2e/test_learn
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +142,16 @@ def test_the_first_program_sets_the_rules_and_one_with_others_is_told(network: N
         assert second.status() != 0
     assert list(network.contract()["members"]) == [first.uid], "none of them takes part"
     network.learner(4).program.open(min_peers=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the system knows no such policy")
+def test_a_learner_gives_way_to_who_wakes_up_for_a_moment(network: Network) -> None:
+    sls = opened(network, 2)
+    go_on(sls, 1.0)
+    for sl in sls:
+        threads = [int(path.name) for path in Path(f"/proc/{sl.process.pid}/task").iterdir()]
+        policies = [os.sched_getscheduler(thread) for thread in threads]
+        assert os.sched_getscheduler(sl.process.pid) == os.SCHED_BATCH
+        # numpy's own threads, which do nothing here, were there before.
+        assert policies.count(os.SCHED_BATCH) > 5 >= policies.count(os.SCHED_OTHER)
+    assert os.sched_getscheduler(network.sn.pid) == os.SCHED_OTHER
