@@ -18,7 +18,7 @@ the largest resident memory of a learner, and `program_extra` by how many models
 grew while it merged. The files lie on disk where its cache takes them, else in shared memory, which
 is slower for files.
 
-    python benchmarks/bench_merge.py [--sizes 1.6 100 500] [--n 2 4 8] [--rounds 6] [--what …]
+    python benchmarks/bench_merge.py [--sizes 1.6 100 500] [--n 2 4 8] [--rounds 12] [--what …]
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.6, 100, 500], help="MB")
     parser.add_argument("--n", type=int, nargs="+", default=[2, 4, 8], help="learners")
-    parser.add_argument("--rounds", type=int, default=6, help="rounds to take the median of")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds to take the median of")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     args = parser.parse_args()
     # Ended from outside, it still removes its files and processes.
