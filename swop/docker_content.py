@@ -202,7 +202,10 @@ def _owned(places: Iterable[str], user: str) -> bytes:
             member.type, member.mode = tarfile.DIRTYPE, 0o755
             member.uid, member.gid = int(uid), int(gid or uid)
             archive.addfile(member)
-    return stream.getvalue()
+        end = archive.offset + 2 * tarfile.BLOCKSIZE
+    # Without the padding behind its end: Podman's helper ends there, and now and then before the
+    # rest has been written to it, which fails the call.
+    return stream.getvalue()[:end]
 
 
 @contextmanager

@@ -297,7 +297,9 @@ def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reacha
     assert record["history"][0]["attempts"] == 2
     suspicions = [args for op, args, ok, _ in swarm.ledger.log if op == "round.suspect" and ok]
     assert suspicions
-    assert all(args["accused"] == [frozen.uid] for args in suspicions)
+    # On a machine that stands still for a second another one may be accused as well, in vain.
+    assert all(frozen.uid in args["accused"] for args in suspicions)
+    assert all(record["members"][host.uid]["state"] == "active" for host in (hosts[0], hosts[2]))
 
 
 def test_below_min_peers_after_a_suspicion_the_rest_waits_for_the_lost_one(swarm: Swarm) -> None:
