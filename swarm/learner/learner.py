@@ -56,6 +56,7 @@ from swarm.merge.mean import contributors
 from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
+from swarm.merge.store import Write
 from swarm.merge.wire import Channel
 from swarm.pulse import Pulse
 
@@ -340,7 +341,7 @@ class Learner:
         hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
         have = self._partial
 
-        def prepare(header: bytes, size: int) -> tuple[v.Write, Sequence[bytes]]:
+        def prepare(header: bytes, size: int) -> tuple[Write, Sequence[bytes]]:
             return self._vectors.for_fetch(header, size, effect.schema), have
 
         found = None if self._settled else self._vectors.left_behind(effect.digest)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from swarm.merge import blocks
 from swarm.merge.exchange import Buffers
 from swarm.merge.fetch import Decided
 from swarm.merge.mean import Segment, segments
+from swarm.merge.store import Write
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
@@ -43,9 +44,6 @@ NEXT = "next.bin"
 SPARE = "spare.bin"  # the older file, for the moment in which names are changed
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
-
-
-Write = Callable[[int, memoryview], None]  # bytes of a vector from this one on; raises OSError
 
 
 class Contribution(NamedTuple):

@@ -24,7 +24,7 @@ from swarm.merge.methods.base import Matrix
 from swarm.merge.methods.distances import Distances
 from swarm.merge.plan import Chunk, Plan
 from swarm.merge.progress import Limits, Link
-from swarm.merge.store import Window
+from swarm.merge.store import Window, Write
 from swarm.merge.wire import Channel
 
 
@@ -55,13 +55,12 @@ class Law(NamedTuple):
 class Buffers(NamedTuple):
     """The vectors of an exchange, and the types in them. `leaves` are the contribution's.
 
-    `write` takes the result in pieces, each with its offset, in any order and from several threads;
-    it raises OSError.
+    `write` takes the result in pieces, in any order and from several threads.
     """
 
     contribution: memoryview
     leaves: list[bytes]
-    write: Callable[[int, memoryview], None]
+    write: Write
     layout: Sequence[Segment]
 
 
@@ -202,8 +201,7 @@ class Attempt:
         row = self.contributors.index(self.me)
         if np.isfinite(matrix[row, row]):
             return False
-        first, last = self.plan.shard(i)
-        start, stop = first * self.plan.block, min(last * self.plan.block, self.plan.size)
+        start, stop = self.plan.bounds(i)
         own = Distances(self.buffers.layout, 1)
         own.add([self.buffers.contribution[start:stop]], start)
         return bool(np.isfinite(own.matrix[0, 0]))

@@ -23,13 +23,11 @@ from swarm.merge.blocks import DIGEST, block_count, block_size, leaf, root, spli
 from swarm.merge.dial import HANDSHAKE, Dialler, Member
 from swarm.merge.plan import CHUNK
 from swarm.merge.progress import SLOWEST
+from swarm.merge.store import Write
 from swarm.merge.wire import LIMITS, PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 STALL = 10.0  # seconds without a byte after which another holder is asked
 PATIENCE = 30.0  # seconds after which a holder that is slower than `SLOWEST` is left
-
-
-Write = Callable[[int, memoryview], None]
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def serve_fetch(channel: Channel, decided: Decided, current: Callable[[], bool])
     need = channel.expect_raw(Kind.NEED, -(-blocks // 8))
     buffer = memoryview(bytearray(_largest_run(decided.size)))
     for first, last in _runs(need, blocks, decided.size):
-        start = first * block_size(decided.size)
-        stop = min(last * block_size(decided.size), decided.size)
+        start, stop = _span(first, last, decided.size)
         piece = buffer[: stop - start]
         channel.sock.settimeout(max(STALL, len(piece) / SLOWEST))
         decided.read(start, piece)
@@ -147,7 +144,7 @@ def _converse(
     channel.send(Kind.NEED, needed)
     buffer = memoryview(bytearray(_largest_run(size)))
     for first, last in _runs(needed, len(leaves), size):
-        start, stop = first * block_size(size), min(last * block_size(size), size)
+        start, stop = _span(first, last, size)
         _take(channel, buffer[: stop - start], block_size(size), leaves, first, last)
         write(start, buffer[: stop - start])
     channel.expect_raw(Kind.END, 0)
@@ -183,6 +180,11 @@ def _bitmap(leaves: Sequence[bytes], have: Sequence[bytes]) -> bytes:
         if number >= len(have) or have[number] != digest:
             bits[number // 8] |= 1 << number % 8
     return bytes(bits)
+
+
+def _span(first: int, last: int, size: int) -> tuple[int, int]:
+    """First byte of a run of blocks, and the byte after its last."""
+    return first * block_size(size), min(last * block_size(size), size)
 
 
 def _largest_run(size: int) -> int:

@@ -31,8 +31,7 @@ class Receiver:
     ) -> None:
         self._attempt = attempt
         self._store = store
-        self._window = window
-        self._piece = memoryview(b"")  # memory for a reduced chunk
+        self._piece = window.take(f"from {i}", attempt.plan.largest_chunk())  # reduced by it
         self._i = i
         self._link = attempt.links[i]
         self._arrived = arrived
@@ -47,7 +46,6 @@ class Receiver:
         WireError for a peer that broke the rules.
         """
         with self._entered(channel):
-            self._piece = self._window.take(f"from {self._i}", self._attempt.plan.largest_chunk())
             self._public_key = public_key
             channel.touched = self._touched
             try:

@@ -1,10 +1,13 @@
-"""Where contributions to our shard lie until they are reduced."""
+"""Where contributions to our shard lie until they are reduced, and what takes the result."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from swarm.merge.plan import Plan
+
+Write = Callable[[int, memoryview], None]  # takes bytes of a vector from this one on, or OSError
 
 
 class Window:

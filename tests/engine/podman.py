@@ -30,9 +30,8 @@ NEEDED = {
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
 START_SECONDS = 30.0
-GATEWAY = (
-    "10.88.0.1"  # of its network for all, when something is on it: what listens at all addresses
-)
+# Of its network for all, when something is on it: what listens at all addresses is there, too.
+GATEWAY = "10.88.0.1"
 
 CONTAINERS_CONF = """\
 [engine]

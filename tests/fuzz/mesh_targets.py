@@ -24,6 +24,7 @@ from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
 from swarm.merge import blocks, dial, exchange, fetch, server, wire
 from swarm.merge.mean import segments
+from swarm.merge.store import Write
 from swarm.mesh import book, codec, frames, keys
 from swarm.mesh.mesh import PROTOCOL_VERSION, Mesh
 from swarm.mesh.port import PeerInfo
@@ -376,7 +377,7 @@ def run_fetch(data: bytes) -> None:
     target = bytearray(len(VECTOR))
     channel = wire.Channel(Socket(data))  # type: ignore[arg-type]
 
-    def prepare(layout: bytes, size: int) -> tuple[fetch.Write, Sequence[bytes]]:
+    def prepare(layout: bytes, size: int) -> tuple[Write, Sequence[bytes]]:
         return into(target), ()
 
     fetch._converse(channel, ("c", "u", DIGEST), prepare)

@@ -259,10 +259,12 @@ def test_a_lost_member_returns_by_itself_with_the_decided_model(swarm: Swarm) ->
 
 
 QUICK = Limits(stall=1.0, unreachable=0.5)
+# Where only one may be accused: a machine that stands still for a second does not end this.
+CALM = Limits(stall=5.0, unreachable=0.5)
 
 
-def trio(swarm: Swarm, min_peers: int = 2) -> list[Host]:
-    hosts = [swarm.start(number, limits=QUICK) for number in range(3)]
+def trio(swarm: Swarm, min_peers: int = 2, limits: Limits = QUICK) -> list[Host]:
+    hosts = [swarm.start(number, limits=limits) for number in range(3)]
     for host in hosts:
         host.program.send_open(min_peers)
     for host in hosts:
@@ -280,7 +282,7 @@ def freeze(host: Host) -> None:
 
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reachable: bool) -> None:
-    hosts = trio(swarm)
+    hosts = trio(swarm, limits=CALM)
     frozen = hosts[1]
     frozen.program.send_sync(weights(50))
     swarm.ledger.wait(lambda r: frozen.uid in r["checkins"])
@@ -297,8 +299,7 @@ def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reacha
     assert record["history"][0]["attempts"] == 2
     suspicions = [args for op, args, ok, _ in swarm.ledger.log if op == "round.suspect" and ok]
     assert suspicions
-    # On a machine that stands still for a second another one may be accused as well, in vain.
-    assert all(frozen.uid in args["accused"] for args in suspicions)
+    assert all(args["accused"] == [frozen.uid] for args in suspicions)
     assert all(record["members"][host.uid]["state"] == "active" for host in (hosts[0], hosts[2]))
 
 

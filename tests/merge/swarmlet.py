@@ -17,6 +17,7 @@ from swarm.merge.exchange import Buffers, Exchange, Key, Law, Result
 from swarm.merge.mean import Segment
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
+from swarm.merge.store import Write
 from tests import pki
 
 CONTRACT = "mnist"
@@ -60,7 +61,7 @@ class Node:
         law: Law | None = None,
         clock: Callable[[], float] = time.monotonic,
         spoil: bool = False,
-        write: Callable[[int, memoryview], None] | None = None,
+        write: Write | None = None,
     ) -> Exchange:
         self.members = {member.uid: member.fingerprint for member in members}
         data = memoryview(self.vector).cast("B")
@@ -97,7 +98,7 @@ class Node:
         self.dialler.close()
 
 
-def into(memory: bytearray) -> Callable[[int, memoryview], None]:
+def into(memory: bytearray) -> Write:
     """What writes a vector into `memory`."""
 
     def write(at: int, data: memoryview) -> None:
