@@ -72,7 +72,7 @@ def limit_process(job: Job, index: int, pipe: Any) -> None:
 
 
 def floor_process(job: Job, index: int, pipe: Any) -> None:
-    _plain(Floor(job.identity(index), index, vector(job, index), job.folder), job, pipe)
+    _plain(Floor(job.identity(index), index, vector(job, index)), job, pipe)
 
 
 def _plain(limit: Limit, job: Job, pipe: Any) -> None:
@@ -94,10 +94,10 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
     server = Server(identity, lambda contract, uid: fingerprints.get(uid))
     port = server.start("127.0.0.1", 0)
     layout = Layout([("weights", "float32", (job.size // 4,))])
-    trained = tensors.create(job.folder / f"trained-{index}", layout)
-    trained.views()["weights"][:] = vector(job, index)
+    trained = tensors.allocate(layout)
+    trained.write({"weights": vector(job, index)})
     runs = [Segment(0, layout.size, "float32")]
-    merged = tensors.create(job.folder / f"merged-{index}", layout)
+    merged = tensors.allocate(layout)
     pipe.send((port, identity.fingerprint))
     addresses = pipe.recv()
     fingerprints = {uid_of(i): address[1] for i, address in enumerate(addresses)}
@@ -125,7 +125,7 @@ def exchange_process(job: Job, index: int, pipe: Any) -> None:
             Key("bench", number, 0),
             uid_of(index),
             members,
-            Buffers(trained.data, leaves, merged.store, runs),
+            Buffers(trained.data, leaves, merged.data, runs),
             dialler,
             lambda result: done.set(),
             law=Law(job.methods[number % len(job.methods)]),

@@ -1,10 +1,10 @@
 """The least that a merge costs which can say whose fault a wrong byte is.
 
 The plain algorithm (`limit`), and what is demanded of ours beyond it, and nothing else: weights go
-through a file into the merge and back, each contribution is hashed by its sender and by who reduces
-it, everybody hashes the result, and numbers that are not finite are found. The bytes travel in the
-same sealed records. There is no ledger, no membership, no failure handling, and program and learner
-are one process, so that nothing is said between them.
+through shared memory into the merge and back, each contribution is hashed by its sender and by who
+reduces it, everybody hashes the result, and numbers that are not finite are found. The bytes travel
+in the same sealed records. There is no ledger, no membership, no failure handling, and program and
+learner are one process, so that nothing is said between them.
 
 What lies between the limit and this is the price of the demands, on this machine; what lies between
 this and a whole round is ours to make faster.
@@ -12,7 +12,6 @@ this and a whole round is ours to make faster.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,13 @@ from swarmlearning.tensors import Layout
 
 
 class Floor(Limit):
-    """One process of it; the model is `vector`, and its files lie in `folder`."""
+    """One process of it; the model is `vector`."""
 
-    def __init__(
-        self, identity: Identity, index: int, vector: np.ndarray[Any, Any], folder: Path
-    ) -> None:
+    def __init__(self, identity: Identity, index: int, vector: np.ndarray[Any, Any]) -> None:
         super().__init__(identity, index, vector)
         layout = Layout([("weights", "float32", vector.shape)])
-        self.trained = tensors.create(folder / f"trained-{index}", layout)
-        self.merged = tensors.create(folder / f"merged-{index}", layout)
+        self.trained = tensors.allocate(layout)
+        self.merged = tensors.allocate(layout)
         self.runs = [Segment(0, layout.size, "float32")]
 
     def connect(self, ports: list[int]) -> None:

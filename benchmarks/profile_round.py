@@ -29,7 +29,7 @@ WORK = {
     "check": "check the others' contributions against their digests",
     "digest": "digests of the result",
     "reduce": "reduce",
-    "write": "write the result into the file",
+    "write": "copy the result into the program's memory",
 }
 
 
@@ -41,7 +41,10 @@ def timeline(
     for number, marks in enumerate(rounds):
         for mark, spent in zip(marks, (rows[number] for rows in learners), strict=True):
             moments = {
-                "copy in: weights out of the framework, into the file": (mark.began, mark.written),
+                "copy in: weights out of the framework, into shared memory": (
+                    mark.began,
+                    mark.written,
+                ),
                 "read: digests, look for NaN": (spent["at asked"], spent["at read"]),
                 "ledger: check-in, until the roster is closed": (
                     spent["at read"],

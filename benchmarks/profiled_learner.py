@@ -20,10 +20,10 @@ from swarm.learner import __main__ as program
 from swarm.learner import reading
 from swarm.learner.learner import Learner
 from swarm.learner.messages import ExchangeDone, Synced, Tell
+from swarm.learner.vectors import Vectors
 from swarm.merge import attempt, receiving
 from swarm.merge.mean import WeightedMean
 from swarm.merge.seal import Seal
-from swarmlearning.tensors import TensorFile
 
 # What is wrapped: owner, name, and under which heading its time goes.
 WORK: tuple[tuple[Any, str, str], ...] = (
@@ -31,9 +31,9 @@ WORK: tuple[tuple[Any, str, str], ...] = (
     (Seal, "send", "send"),
     (Seal, "receive_into", "receive"),
     (receiving, "leaf", "check"),
-    (attempt, "leaf", "digest"),
+    (attempt, "leaves", "digest"),
     (WeightedMean, "reduce", "reduce"),
-    (TensorFile, "store", "write"),
+    (Vectors, "hand_over", "write"),
 )
 
 

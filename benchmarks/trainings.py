@@ -42,7 +42,7 @@ class Round(NamedTuple):
     """One round of one program. Times are of the monotonic clock, in seconds."""
 
     began: float
-    written: float  # the weights are in the file
+    written: float  # the weights are in the shared memory
     answered: float
     ended: float  # the merged weights are in the framework
 

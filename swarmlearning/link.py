@@ -1,31 +1,40 @@
 """What a user's program and its learner (SL) say to each other over their Unix socket.
 
 A frame is a u32 length (little-endian) and that many bytes of UTF-8 JSON: one object with a string
-under "type". Weights never travel here; they lie in `trained.bin` (written by the program) and
-`merged.bin` (written by the learner), see `swarmlearning.tensors`.
+under "type". Weights never travel here. They lie in memory that the program allocates and whose
+descriptor travels with each `sync` and `finish` (SCM_RIGHTS, see unix(7)), and in `merged.bin`, a
+file that the learner writes; see `swarmlearning.tensors` for both.
 
 The conversation, program on the left:
 
-    open     ->                      contract and rules; the round of the model it has, or -1
-             <- waiting*  opened     hasModel: merged.bin holds the model of `round` - 1
-    sync     ->                      trained.bin holds the weights, made from the model of `round`
-             <- waiting*  merged     merged.bin holds the weights to load
-    report   ->                      loss and metric of that round
-    finish   ->                      the training loop ended; trained.bin holds the final weights
-             <- (waiting | merged)*  each merged is answered by one report; the last has over = true
-    bye      ->                      and then waits until the learner closes the link
+    open     ->                        contract and rules; the round of the model it has, or -1
+             <- waiting*  opened       hasModel: merged.bin holds the model of `round` - 1
+    sync     ->                        the memory holds the weights, made from that of `round`
+             <- (waiting | again)*     each again is answered by one
+             <- merged                 the memory holds the weights to load
+    report   ->                        loss and metric of that round
+             <- saved                  merged.bin holds them as well
+    finish   ->                        the loop has ended; the memory holds the final weights
+             <- (waiting | merged)*    merged.bin holds the weights to load; each merged is answered
+                                       by one report; the last has over = true
+    bye      ->                        and then waits until the learner closes the link
 
 A `sync` after training is over is answered by `over`. `error` may come instead of any answer and
-ends the conversation. `merged.bin` is replaced as a whole, and stays what it is until the next
-`sync` or `finish`, and during `finish` until the `report` of its round; so does what it names then.
+ends the conversation. `merged.bin` is replaced as a whole, so what has been opened stays as it is.
+
+From `sync` to `saved` the memory is the learner's, which merges in place: what lies there turns
+into the merged weights. When an attempt fails half-way, it asks for the weights once more by
+`again`, and so says the program when it has written them. From `finish` on the learner only reads
+final weights, as they may be contributed more than once.
 
 Either side may be restarted. A program whose learner is gone connects again, says `open` with the
 round of the model it has, and repeats the call that was not answered: the learner keeps nothing
-that the calls do not say. `round` tells what weights were made from (-1: from no decided model), so
-weights older than the last decided model never contribute; they are answered by that model. `own`
-of a finish is false once its final weights are no longer what is contributed. A learner whose
-program is gone waits for the next one, which starts with an `open` of its own; while it serves one
-program another one waits.
+that the calls do not say. A `sync` comes with new memory then, as the learner that is gone had
+begun to merge in the old one. `round` tells what weights were made from (-1: from no decided
+model), so weights older than the last decided model never contribute; they are answered by that
+model. `own` of a finish is false once its final weights are no longer what is contributed. A
+learner whose program is gone waits for the next one, which starts with an `open` of its own; while
+it serves one program another one waits.
 """
 
 from __future__ import annotations
@@ -42,10 +51,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 SOCKET = "link.sock"
-TRAINED = "trained.bin"
 MERGED = "merged.bin"
 DIRECTORY_VARIABLE = "SWARM_LINK"
 DEFAULT_DIRECTORY = "/tmp/hpe-swarm"  # noqa: S108 - the agreed mount point inside containers
@@ -53,6 +61,7 @@ DEFAULT_DIRECTORY = "/tmp/hpe-swarm"  # noqa: S108 - the agreed mount point insi
 MAX_FRAME = 1 << 20  # bytes of JSON
 SEND_TIMEOUT = 30.0  # seconds; the other side reads at once when it is alive
 _LENGTH = struct.Struct("<I")
+_DESCRIPTOR = struct.Struct("i")
 # sun_path holds 108 bytes on Linux, 104 elsewhere, the closing zero included.
 _MAX_SOCKET_PATH = 103
 
@@ -77,6 +86,7 @@ TO_SL: Schema = {
     "sync": {"seq": int, "weightage": int, "samples": int, "epochs": int, "round": int},
     "report": {"round": int, "loss": str, "metric": str, "epochs": int, "totalEpochs": int},
     "finish": {"seq": int, "weightage": int, "epochs": int, "round": int, "own": bool},
+    "again": {},
     "bye": {"ok": bool, "text": str},
 }
 TO_ML: Schema = {
@@ -89,7 +99,10 @@ TO_ML: Schema = {
         "over": bool,
         "peers": int,
         "counted": bool,  # these weights are in it
+        "shared": bool,  # the weights lie in the memory, not in merged.bin
     },
+    "again": {"seq": int},
+    "saved": {},
     "over": {"seq": int, "hasModel": bool},
     "error": {"code": str, "text": str},
 }
@@ -124,10 +137,14 @@ class Connection:
         self._socket = sock
         self._accepts = accepts
         self._buffer = bytearray()
+        self._descriptor = -1  # the newest one that came and was not taken
         self._writing = threading.Lock()
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Send one message. Raises LinkClosed when nobody is there, LinkError when too long."""
+    def send(self, message: Mapping[str, Any], descriptor: int = -1) -> None:
+        """Send one message, and a descriptor with it.
+
+        Raises LinkClosed when nobody is there, LinkError when the message is too long.
+        """
         body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
         if len(body) > MAX_FRAME:
             raise LinkError(f"message of {len(body)} B, at most {MAX_FRAME} B are allowed")
@@ -136,7 +153,12 @@ class Connection:
             rest = memoryview(_LENGTH.pack(len(body)) + body)
             while rest:
                 try:
-                    rest = rest[self._socket.send(rest) :]
+                    if descriptor < 0:
+                        count = self._socket.send(rest)
+                    else:
+                        count = socket.send_fds(self._socket, [rest], [descriptor])
+                        descriptor = -1
+                    rest = rest[count:]
                 except BlockingIOError:
                     self._wait(select.POLLOUT, deadline)
                 except OSError as error:
@@ -154,7 +176,7 @@ class Connection:
             if body is not None:
                 return self._decode(body)
             try:
-                data = self._socket.recv(1 << 16)
+                data = self._read()
             except BlockingIOError:
                 self._wait(select.POLLIN, deadline)
                 continue
@@ -165,11 +187,17 @@ class Connection:
                 raise LinkClosed(f"the other side closed the link{middle}")
             self._buffer += data
 
+    def descriptor(self) -> int:
+        """Take the descriptor that came with the last message; -1 when none did."""
+        taken, self._descriptor = self._descriptor, -1
+        return taken
+
     def close(self) -> None:
         """Close the socket; the other side sees the end. A `receive` in another thread ends."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._drop()
 
     def fileno(self) -> int:
         """Descriptor of the socket, for a selector; -1 when closed."""
@@ -180,6 +208,22 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _read(self) -> bytes:
+        if self._accepts is not TO_SL:
+            return self._socket.recv(1 << 16)
+        # Not by `recv_fds`, which forgets its flags. There is room for one; more are dropped.
+        room = socket.CMSG_LEN(_DESCRIPTOR.size)
+        data, parts, _, _ = self._socket.recvmsg(1 << 16, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, raw in parts:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._drop()
+                (self._descriptor,) = _DESCRIPTOR.unpack(raw)
+        return data
+
+    def _drop(self) -> None:
+        if (descriptor := self.descriptor()) >= 0:
+            os.close(descriptor)
 
     def _take(self) -> bytes | None:
         if len(self._buffer) < _LENGTH.size:

@@ -1,8 +1,8 @@
 """The program's side of the link to its learner: one training, from `open` to `bye`.
 
-Knows nothing of frameworks: weights come and go as named numpy arrays. They are written once, into
-the mapped file, and read once, from the other one. Any failure is raised as `SwarmError` and says
-what happened; after one, the session is closed.
+Knows nothing of frameworks: weights come and go as named numpy arrays. They are copied once, into
+the memory that the learner shares, and once out of it. Any failure is raised as `SwarmError` and
+says what happened; after one, the session is closed.
 
 A learner that goes away is no failure: the session waits for it to be started again, says which
 model its program has, and repeats the call that was not answered.
@@ -31,7 +31,7 @@ class Merged(NamedTuple):
     """The learner's answer: a round is decided, or training was over before there was one."""
 
     decided: bool
-    has_model: bool  # the merged file holds weights to load
+    has_model: bool  # there are weights to load
     over: bool
     round: int = 0
     next: int = 0  # batches until the next merge
@@ -46,12 +46,17 @@ class Session:
         self._folder = folder
         self._logger = logger
         self._connection: link.Connection | None = None
-        self._trained: TensorFile | None = None
+        self._memory: TensorFile | None = None  # what the learner shares
+        self._weights: Mapping[str, Array] | None = (
+            None  # handed in by the call that is not answered
+        )
         self._opening: dict[str, Any] = {}
         self._call: dict[str, Any] = {}  # what waits for an answer; empty when nothing does
         self._report: dict[str, Any] = {}  # what could not be reported yet
         self._sequence = 0
-        self._offered = -1  # round of the model in the merged file
+        self._offered = -1  # round of the model that there is to load
+        self._shared = False  # it lies in the memory, not in the merged file
+        self._lent = False  # the learner still needs the memory
         self._round = -1  # round of the model that the program has
         self._said = ""
         self._phase = "Init"
@@ -113,28 +118,37 @@ class Session:
 
     @contextlib.contextmanager
     def merged(self, model: Callable[[], Mapping[str, Array]]) -> Iterator[Mapping[str, Array]]:
-        """The merged weights, as read-only arrays over the mapped file, or widened from it.
+        """The merged weights, as read-only arrays over the memory or the file that they lie in.
 
-        They are valid inside the `with` only, since the learner writes the next round into the same
+        They are valid inside the `with` only, since what is handed in next goes into the same
         memory: copy what shall stay. `model` gives the weights that they must fit; it is asked only
         by a late joiner, which has not handed in any yet.
         """
-        if self._trained is not None:
-            layout = self._trained.layout
+        if self._shared:
+            assert self._memory is not None, "a call was answered"
+            with self._arrays(self._memory) as arrays:
+                yield arrays
         else:
-            layout = Layout.of(model(), self._transfer)
-        try:
-            file = tensors.open(self._folder / link.MERGED)
-        except (OSError, TensorFileError) as error:
-            self._fail(f"cannot read the merged weights: {error}")
-        with file:
-            if file.layout != layout:
-                self._fail(f"the merged model does not fit this one: {_difference(layout, file)}")
-            arrays = file.arrays()
-            yield arrays
-            if isinstance(arrays, dict):
-                arrays.clear()  # whoever holds it still does not hold the mapping
+            layout = self._memory.layout if self._memory else Layout.of(model(), self._transfer)
+            try:
+                file = tensors.open(self._folder / link.MERGED)
+            except (OSError, TensorFileError) as error:
+                self._fail(f"cannot read the merged weights: {error}")
+            with file:
+                if file.layout != layout:
+                    difference = layout.difference(file.layout)
+                    self._fail(f"the merged model does not fit this one: {difference}")
+                with self._arrays(file) as arrays:
+                    yield arrays
         self._round = self._offered
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _arrays(file: TensorFile) -> Iterator[Mapping[str, Array]]:
+        arrays = file.arrays()
+        yield arrays
+        if isinstance(arrays, dict):
+            arrays.clear()  # whoever holds it still does not hold the mapping
 
     def report(self, round_: int, loss: float, metric: float, epochs: int, total: int) -> None:
         """Tell how the merged weights do on this node's validation data."""
@@ -170,13 +184,16 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Give socket and files back; the learner takes that, without a bye, for a crash."""
+        """Give socket and memory back; the learner takes that, without a bye, for a crash."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._trained is not None:
-            self._trained.close()
-            self._trained = None
+        self._forget_memory()
+
+    def _forget_memory(self) -> None:
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
     def _connect(self) -> link.Connection:
         said = self._clock()
@@ -196,16 +213,30 @@ class Session:
             try:
                 self._connection.send({**self._opening, "round": self._round})
                 answer = self._next("opened")
-                for message in filter(None, (self._report, self._call)):
-                    self._connection.send(message)
+                if self._report:
+                    self._connection.send(self._report)
+                self._repeat()
             except link.LinkClosed as error:
                 self._lost(error)
             else:
                 break
         self._report = {}
+        self._lent = False
         if not self._call:
             self.has_model = answer["hasModel"]
-            self._offered = answer["round"] - 1
+            self._offered, self._shared = answer["round"] - 1, False
+
+    def _repeat(self) -> None:
+        """Say again what was not answered. Raises LinkClosed."""
+        if self._weights is not None and self._call["type"] == "sync":
+            self._forget_memory()  # see `link`
+            self._write(self._weights)
+        if self._call:
+            self._send_call()
+
+    def _send_call(self) -> None:
+        assert self._memory is not None, "weights were written"
+        self._open_connection().send(self._call, self._memory.descriptor)
 
     def _lost(self, error: link.LinkClosed) -> None:
         """The learner is gone. It may be started again, unless it said why it gave up."""
@@ -221,26 +252,40 @@ class Session:
 
     def _write(self, arrays: Mapping[str, Array]) -> None:
         try:
-            if self._trained is None:
-                layout = Layout.of(arrays, self._transfer)
-                self._trained = tensors.create(self._folder / link.TRAINED, layout)
-            self._trained.write(arrays)
+            if self._memory is None:
+                self._memory = tensors.allocate(Layout.of(arrays, self._transfer))
+            self._memory.write(arrays)
         except (OSError, TensorFileError) as error:
             self._fail(f"cannot hand over the weights: {error}")
 
     def _ask(self, arrays: Mapping[str, Array], kind: str, **fields: int) -> Merged:
         """Write weights and hand them in; the answer, or the first of them."""
+        self._await_memory()
         self._write(arrays)
+        self._weights = arrays
         self._sequence += 1
         self._call = {"type": kind, "seq": self._sequence, "round": self._round, **fields}
         try:
-            self._open_connection().send(self._call)
+            self._send_call()
         except link.LinkClosed as error:
             self._lost(error)
             self._greet()
         except link.LinkError as error:
             self._fail(f"the learner (SL) does not listen: {error}")
-        return self._answer()
+        answer = self._answer()
+        self._weights = None
+        return answer
+
+    def _await_memory(self) -> None:
+        """Wait until the learner has saved what lies in the memory: as a rule, it has."""
+        while self._lent:
+            try:
+                self._next("saved", timeout=SAY_EVERY)
+            except link.LinkTimeout:
+                self._say("Waiting for the learner (SL) to save the last merged model")
+            except link.LinkClosed as error:
+                self._lost(error)
+                self._greet()
 
     def _receive(self, *expected: str) -> link.Message:
         """The next message of one of the `expected` types, if need be from the next learner."""
@@ -251,19 +296,26 @@ class Session:
                 self._lost(error)
                 self._greet()
 
-    def _next(self, *expected: str) -> link.Message:
-        """As `_receive`, from this learner. Raises LinkClosed when it is gone."""
+    def _next(self, *expected: str, timeout: float | None = None) -> link.Message:
+        """As `_receive`, from this learner. Raises LinkClosed when it is gone, LinkTimeout."""
         connection = self._open_connection()
         while True:
             try:
-                message = connection.receive()
-            except link.LinkClosed:
+                message = connection.receive(timeout)
+            except (link.LinkClosed, link.LinkTimeout):
                 raise
             except link.LinkError as error:
                 self._fail(f"the learner (SL) sent something that makes no sense: {error}")
             kind = message["type"]
             if kind == "waiting":
                 self._say(message["text"])
+            elif kind == "again" and self._weights is not None:
+                self._write(self._weights)
+                connection.send({"type": "again"})
+            elif kind == "saved":
+                self._lent = False
+                if kind in expected:
+                    return message
             elif kind == "error":
                 self._fail(f"{message['code']}: {message['text']}")
             elif kind in expected:
@@ -283,6 +335,7 @@ class Session:
                 f"the learner (SL) answered call {message['seq']}, expected {self._sequence}"
             )
         self._said = ""
+        self._shared = self._lent = message.get("shared", False)
         if message["type"] == "over":
             return Merged(False, message["hasModel"], True)
         if message["next"] < 1 and not message["over"]:
@@ -314,14 +367,6 @@ class Session:
     def _fail(self, cause: str) -> NoReturn:
         self.close()
         raise SwarmError(f"{self._phase} Swarm call to SL container failed - {cause}") from None
-
-
-def _difference(layout: Layout, file: TensorFile) -> str:
-    ours, theirs = layout.schema_lines(), file.layout.schema_lines()
-    for mine, other in zip(ours, theirs, strict=False):
-        if mine != other:
-            return f"here {mine}, there {other}"
-    return f"{len(ours)} tensors here, {len(theirs)} there"
 
 
 def _decimal(value: float) -> str:

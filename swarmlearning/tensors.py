@@ -1,8 +1,10 @@
-"""The tensor file: how weights lie in the file that a program and its learner both map.
+"""The tensor file: how weights lie in the memory that a program and its learner share, or on disk.
 
-One writer, one reader, no serialisation: the arrays are written once into the mapped file, and the
-other side reads the same pages. The layout is dull on purpose, since the reader does not trust the
-writer:
+No serialisation: arrays are copied into mapped memory once, and the other side reads the same
+pages. What is shared is memory with a descriptor and no name (memfd_create(2)), made by the program
+and passed to its learner; its size is sealed, so nobody can cut it off while the other one reads.
+What has to outlive both is saved in a file. The layout is dull on purpose, since the reader does
+not trust the writer:
 
     offset 0   magic b"SWRMTNSR"
            8   u32  version (1)
@@ -21,14 +23,15 @@ whoever reduces the data section as one vector finds no surprises in it.
 `bfloat16` has no numpy type; such tensors appear as their `uint16` bit patterns, with the tag in
 the layout. Arrays that go in have the type of the package ml_dtypes, or are made by `bfloat16`.
 
-Everything that comes out of a file is checked before memory is touched; what does not fit raises
-`TensorFileError`. Where this protection stops: a process that may write the file may also truncate
-it while it is mapped, which ends the reader with SIGBUS. Both processes belong to the same host.
+Everything that comes from the other side is checked before memory is touched; what does not fit
+raises `TensorFileError`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import hashlib
 import json
 import math
@@ -49,8 +52,14 @@ MAGIC = b"SWRMTNSR"
 VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
-FILL = 4 << 20  # bytes of a new file that are written at a time
 PART = 256 << 10  # elements that are narrowed at a time
+PIECE = 4 << 20  # bytes that are written at a time
+
+# fcntl(2), for which Python has names only where it was built with a C library that had them.
+_ADD_SEALS, _GET_SEALS = 1033, 1034
+_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1, 2, 4
+_SIZE_IS_FINAL = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW
+_CLOEXEC, _ALLOW_SEALING = 1, 2  # memfd_create(2)
 
 MAX_HEADER = 4 << 20  # bytes of JSON
 MAX_TENSORS = 100_000
@@ -118,27 +127,14 @@ class Tensor(NamedTuple):
 
     def put(self, array: Array, data: memoryview) -> None:
         """Store `array`, of the program's type and of this shape; narrowed where it has to be."""
-        for at, raw in self.stored(array):
-            data[at : at + len(raw)] = raw
-
-    def stored(self, array: Array) -> Iterator[tuple[int, memoryview]]:
-        """The bytes of `array` as they are stored, with their places in the data section.
-
-        In one part, which copies nothing as a rule, or narrowed in parts that stay in the cache; a
-        part is good until the next one.
-        """
+        view = self.view(data)
         if self.of == self.dtype:
-            if self.of == "bfloat16":
-                array = array.view(np.uint16)
-            whole = np.ascontiguousarray(array, DTYPES[self.dtype]).reshape(-1)
-            yield self.offset, whole.view(np.uint8).data
+            np.copyto(view, array.view(np.uint16) if self.of == "bfloat16" else array)
             return
-        flat = np.ravel(array)
-        room = np.empty(min(PART, flat.size), DTYPES[self.dtype])
-        for first in range(0, flat.size, PART):
-            part = flat[first : first + PART]
-            narrow(part, self.dtype, room[: part.size])
-            yield self.offset + first * room.itemsize, room[: part.size].view(np.uint8).data
+        flat, place = np.ravel(array), view.reshape(-1)
+        for first in range(0, flat.size, PART):  # in parts that stay in the cache
+            part = slice(first, first + PART)
+            narrow(flat[part], self.dtype, place[part])
 
 
 class Layout:
@@ -200,6 +196,14 @@ class Layout:
             f"{t.name} {_type(t)} {'x'.join(map(str, t.shape)) or 'scalar'}" for t in self.tensors
         ]
 
+    def difference(self, other: Layout) -> str:
+        """Where `other` is not this one, for people."""
+        ours, theirs = self.schema_lines(), other.schema_lines()
+        for mine, its in zip(ours, theirs, strict=False):
+            if mine != its:
+                return f"here {mine}, there {its}"
+        return f"{len(ours)} tensors here, {len(theirs)} there"
+
     def header(self) -> bytes:
         """The bytes before the data section, padding included."""
         entries = [
@@ -247,36 +251,35 @@ class Layout:
 
 
 class TensorFile:
-    """A mapped tensor file. Use `create` or `open` of this module; close it when done."""
+    """A mapped tensor file, made by `allocate`, `attach` or `open`; close it when done."""
 
     def __init__(
-        self, path: Path, layout: Layout, data_offset: int, mapping: mmap.mmap, descriptor: int = -1
+        self, layout: Layout, data_offset: int, mapping: mmap.mmap, descriptor: int = -1
     ) -> None:
-        """`descriptor` is for writing, and is closed with the file; -1 for a file that is read."""
-        self.path = path
+        """`descriptor` is that of memory which others may map as well; it is closed with it."""
         self.layout = layout
+        self.descriptor = descriptor
         self._map = mapping
-        self._descriptor = descriptor
-        self._data_offset = data_offset
         self.data = memoryview(mapping)[data_offset : data_offset + layout.size]
 
     def views(self) -> dict[str, Array]:
-        """Arrays over the mapped memory, no copies; read-only when the file was opened so."""
+        """Arrays over the mapped memory, no copies; read-only when it is a file."""
         return {t.name: t.view(self.data) for t in self.layout.tensors}
 
     def arrays(self) -> Mapping[str, Array]:
-        """As `views`, in the program's types: what is stored in a narrower one is widened.
+        """As `views`, read-only and in the program's types: what is stored narrower is widened.
 
         Then each tensor is made when it is asked for, so that the wide model is never here whole.
         """
+        data = self.data.toreadonly()
         if all(t.of == t.dtype for t in self.layout.tensors):
-            return self.views()
-        return _Arrays({t.name: t for t in self.layout.tensors}, self.data)
+            return {t.name: t.view(data) for t in self.layout.tensors}
+        return _Arrays({t.name: t for t in self.layout.tensors}, data)
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
 
-        Raises TensorFileError when they do not fit the layout, OSError when the file is only read.
+        Raises TensorFileError when they do not fit the layout, ValueError when it is only read.
         """
         tensors = self.layout.tensors
         if set(arrays) != {t.name for t in tensors}:
@@ -290,27 +293,16 @@ class TensorFile:
                     f"tensor {tensor.name!r} is {tag} {array.shape}, "
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
-            for at, raw in tensor.stored(array):
-                self.store(at, raw)
-
-    def store(self, at: int, raw: memoryview) -> None:
-        """Write bytes of the data section from `at` on. Raises OSError.
-
-        By a call, not through the mapping: that would count as a copy in our memory.
-        """
-        at += self._data_offset
-        while raw:
-            count = os.pwrite(self._descriptor, raw, at)
-            raw, at = raw[count:], at + count
+            tensor.put(array, self.data)
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""
         self.data.release()
         with contextlib.suppress(BufferError):
             self._map.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def __enter__(self) -> TensorFile:
         return self
@@ -336,66 +328,101 @@ class _Arrays(Mapping[str, Array]):
         return len(self._tensors)
 
 
-def create(path: str | os.PathLike[str], layout: Layout) -> TensorFile:
-    """Make the file at `path`, zero filled, and map it for writing.
+def allocate(layout: Layout) -> TensorFile:
+    """Make memory for a model, zero filled, that another process may `attach` by its descriptor.
 
-    The name appears only when the file is whole, so a reader never sees half a header. All space is
-    allocated here: a full disk is an error now, not a bus error later. Raises OSError.
+    All of it is allocated here, and its size is sealed. Raises OSError.
     """
-    target = Path(path)
     head = layout.header()
     whole = len(head) + layout.size
-    draft = target.with_name(f"{target.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    descriptor = _memory_without_name("swarm weights")
     try:
-        # The two processes may run under different users; the directory is what is private.
-        os.fchmod(descriptor, 0o666)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, whole)
         else:
             os.ftruncate(descriptor, whole)
+        fcntl.fcntl(descriptor, _ADD_SEALS, _SIZE_IS_FINAL)
         os.pwrite(descriptor, head, 0)
-        _fill(descriptor, len(head), whole)
-        mapping = mmap.mmap(descriptor, whole)
-        draft.rename(target)
+        return TensorFile(layout, len(head), mmap.mmap(descriptor, whole), descriptor)
     except BaseException:
         os.close(descriptor)
-        draft.unlink(missing_ok=True)
         raise
-    return TensorFile(target, layout, len(head), mapping, descriptor)
 
 
-def _fill(descriptor: int, start: int, stop: int) -> None:
-    """Write zeros in large pieces: the system keeps such a file in large pages, which are cheaper
-    to map than those that appear one by one."""
-    zeros = memoryview(bytes(min(FILL, stop - start)))
-    while start < stop:
-        start += os.pwrite(descriptor, zeros[: stop - start], start)
+def _memory_without_name(label: str) -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(label, _CLOEXEC | _ALLOW_SEALING)
+    # A Python that was built with an older C library than it runs with.
+    descriptor = ctypes.CDLL(None, use_errno=True).memfd_create(
+        label.encode(), _CLOEXEC | _ALLOW_SEALING
+    )
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(descriptor)
 
 
-def open(path: str | os.PathLike[str], write: bool = False) -> TensorFile:
-    """Map an existing file after checking all of its header.
+def attach(descriptor: int) -> TensorFile:
+    """Map memory that another process allocated, after checking all of its header.
+
+    The descriptor is taken over. Raises TensorFileError when the content breaks the layout or the
+    size is not sealed, OSError when it cannot be mapped.
+    """
+    try:
+        try:
+            seals = fcntl.fcntl(descriptor, _GET_SEALS)
+        except OSError:
+            raise TensorFileError("it is not memory whose size can be sealed") from None
+        if seals & _SIZE_IS_FINAL != _SIZE_IS_FINAL:
+            raise TensorFileError("its size is not sealed")
+        layout, data_offset = _read_header(descriptor, os.fstat(descriptor).st_size)
+        mapping = mmap.mmap(descriptor, data_offset + layout.size)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return TensorFile(layout, data_offset, mapping, descriptor)
+
+
+def save(path: str | os.PathLike[str], layout: Layout, data: memoryview) -> None:
+    """Write a model into the file at `path`, replacing what is there. Raises OSError.
+
+    The two processes may run under different users; the directory is what is private.
+    """
+    head = layout.header()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    try:
+        os.fchmod(descriptor, 0o666)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(
+                descriptor, 0, len(head) + layout.size
+            )  # in one piece, or not at all
+        at = 0
+        for raw in (memoryview(head), data):
+            while raw:
+                count = os.pwrite(descriptor, raw[:PIECE], at)
+                raw, at = raw[count:], at + count
+    finally:
+        os.close(descriptor)
+
+
+def open(path: str | os.PathLike[str]) -> TensorFile:
+    """Map an existing file for reading, after checking all of its header.
 
     Raises TensorFileError when the content breaks the layout, OSError when it cannot be opened.
     """
     target = Path(path)
-    mode = os.O_RDWR if write else os.O_RDONLY
     # O_NONBLOCK: opening a FIFO put there instead of a file must not hang.
-    descriptor = os.open(target, mode | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise TensorFileError(f"{target} is not a regular file")
         layout, data_offset = _read_header(descriptor, status.st_size)
-        access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
-        mapping = mmap.mmap(descriptor, data_offset + layout.size, access=access)
-    except BaseException:
+        length = data_offset + layout.size
+        mapping = mmap.mmap(descriptor, length, access=mmap.ACCESS_READ)
+    finally:
         os.close(descriptor)
-        raise
-    if write:
-        return TensorFile(target, layout, data_offset, mapping, descriptor)
-    os.close(descriptor)
-    return TensorFile(target, layout, data_offset, mapping)
+    return TensorFile(layout, data_offset, mapping)
 
 
 def bfloat16(bits: Array) -> Array:

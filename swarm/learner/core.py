@@ -13,9 +13,9 @@ Rules that must stay true:
    again only when the record has changed since the answer and still does not show it.
 3. The program gets nothing but decided models (`base`), in the order of rounds; and what it hands
    in contributes only if it was made from the last of them (`given`).
-4. merged.bin always holds `base`, and is not replaced between the delivery of a model and the
-   program's next word, so no exchange and no fetch starts then. A pending call of the program is
-   therefore a condition of all phases that do so.
+4. What the program loads always is `base`, and is not replaced between the delivery of a model and
+   the program's next word, so no exchange and no fetch starts then. A pending call of the program
+   is therefore a condition of all phases that do so.
 5. Facts about the contract come from its record alone; our own submits change it, and we wait to
    see that.
 """
@@ -182,12 +182,12 @@ class Core(Knowledge):
                 self.out.append(Log(f"{place}: {said}", warning=True))
 
     def keep(self, last: Mapping[str, Any]) -> None:
-        """next.bin holds the decided model `last`."""
+        """The result is the decided model `last`."""
         self.out.append(Keep(self.contract, last["round"], last["digest"]))
         self.hold(last)
 
     def hold(self, last: Mapping[str, Any]) -> None:
-        """merged.bin holds the decided model `last`."""
+        """The model that is kept is the decided model `last`."""
         self.base = Model(last["round"], last["digest"])
         self.clean = True
         merged, roster = last["round"], len(last["roster"])
@@ -376,6 +376,7 @@ class Core(Knowledge):
             "over": over,
             "peers": len(self.last["roster"]),
             "counted": counted,
+            "shared": not self.pending.done,
         }
         self.out.append(Tell(message))
         self.since.clear()
@@ -393,7 +394,7 @@ class Core(Knowledge):
     def give_up(self) -> None:
         """What was begun since `base` was made has come to nothing: the program goes on from that.
 
-        It may write to trained.bin then, so no exchange may send from there any more.
+        It may write to the memory that it shares then, so no exchange may send from there any more.
         """
         if self.base is not None and not self.clean:
             self.stop_exchange()

@@ -118,7 +118,7 @@ class Knowledge:
         return bool(self.record["over"])
 
     def busy(self) -> bool:
-        """The program reads merged.bin, and will report."""
+        """The program loads the merged model, and will report."""
         return self.report_due >= 0
 
     def in_roster(self) -> bool:
@@ -135,7 +135,7 @@ class Knowledge:
         """The program waits, and may go on only with a model that we do not hold.
 
         At the end, when those who have it are gone, it gets the newest that we have. A fetch that
-        has begun writes into next.bin, so nothing else does before it has ended.
+        has begun writes to the result, so nothing else does before it has ended.
         """
         if self.pending is None and self.said_opened:
             return False

@@ -21,7 +21,7 @@ from swarm.learner import vectors as v
 from swarm.learner.core import Core
 from swarm.learner.evicted import Evicted
 from swarm.learner.ledger import ClientPort, Ledger, Place
-from swarm.learner.link_server import LinkServer
+from swarm.learner.link_server import LinkServer, Rewritten, Shared
 from swarm.learner.messages import (
     AbortExchange,
     Broken,
@@ -41,6 +41,7 @@ from swarm.learner.messages import (
     Prepare,
     Prepared,
     Release,
+    Reported,
     StartExchange,
     Submit,
     Tell,
@@ -51,12 +52,11 @@ from swarm.merge import methods
 from swarm.merge.compare import changed, compare
 from swarm.merge.dial import Dialler, Member
 from swarm.merge.exchange import Exchange, Key, Law, Result, Window
-from swarm.merge.fetch import fetch
+from swarm.merge.fetch import Write, fetch
 from swarm.merge.mean import contributors
 from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
 from swarm.merge.server import Server
-from swarm.merge.store import Write
 from swarm.merge.wire import Channel
 from swarm.pulse import Pulse
 
@@ -66,6 +66,7 @@ TICK = 0.25  # seconds between two looks at the clock and at the exchange
 LASTING = (
     0.3  # seconds; who waits for less has nothing to tell, and a small model's round is shorter
 )
+AGAIN = "waiting for the program: it hands in its weights again, for another attempt"
 REMIND = 30.0  # seconds after which a waiting that has not changed is logged again
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
@@ -90,6 +91,12 @@ class Made(NamedTuple):
     result: Result
 
 
+class Saved(NamedTuple):
+    """The event of a decided model that is on disk now, or of what kept it from there."""
+
+    fault: LocalError | None
+
+
 class Learner:
     """One learner process. `run` returns its exit status."""
 
@@ -106,7 +113,7 @@ class Learner:
         self._limits = limits or Limits()
         self.uid = node_uid(identity.fingerprint, settings.name)
         self.core = Core(self.uid, grace=settings.grace)
-        self._events: queue.Queue[Event | Stop | Made] = queue.Queue()
+        self._events: queue.Queue[Event | Stop | Made | Saved | Shared | Rewritten] = queue.Queue()
         place = Place(
             self.uid, settings.name, settings.host, settings.port, version, identity.holder
         )
@@ -120,10 +127,12 @@ class Learner:
         self._window = Window()
         self._exchange: Exchange | None = None
         self._started = 0  # exchanges
-        self._leaves: list[bytes] = []  # of next.bin, when that is whole
-        self._partial: list[bytes] = []  # leaves of what next.bin holds, of an aborted exchange
+        self._leaves: list[bytes] = []  # of the result, when that is whole
         self._attempted: Attempted | None = None  # that exchange
-        self._kept = False  # what our exchange made is merged.bin now
+        self._kept = False  # what our exchange made is decided
+        self._saving = False  # a thread does
+        self._lent = False  # the program's memory holds the decided model, and it waits for `saved`
+        self._again: StartExchange | None = None  # when the program has written its weights again
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
         self._waits = ("", 0.0)  # what for, without numbers, and since when
@@ -164,6 +173,12 @@ class Learner:
             return
         if isinstance(event, Made):
             self._made(event)
+        elif isinstance(event, Saved):
+            self._saved(event)
+        elif isinstance(event, Shared):
+            self._vectors.share(event.descriptor)
+        elif isinstance(event, Rewritten):
+            self._rewritten()
         else:
             self._feed(event)
         self._look_at_exchange()
@@ -172,6 +187,8 @@ class Learner:
     def _feed(self, event: Event) -> None:
         for effect in self.core.step(event, time.monotonic()):
             self._carry_out(effect)
+        if isinstance(event, (Reported, Tick)) and self._vectors.unsaved:
+            self._start_saving()  # the program has loaded it, or is in no hurry
 
     def _look_at_exchange(self) -> None:
         if self._exchange is not None and self.core.result is None and self._status is None:
@@ -184,7 +201,7 @@ class Learner:
 
     def _say(self) -> None:
         """Log what is waited for, and let the program know: when it lasts, and now and then."""
-        text, now = self.core.waiting, time.monotonic()
+        text, now = AGAIN if self._again else self.core.waiting, time.monotonic()
         stem = _without_numbers(text)
         if stem != self._waits[0]:
             self._waits = stem, now
@@ -212,15 +229,54 @@ class Learner:
         self._ledger.submit(effect)
 
     def _tell(self, effect: Tell) -> None:
-        if effect.message["type"] in ("merged", "over"):
-            log.info("training: %s", _summary(effect.message))
-        self._link.tell(effect.message)
+        message = effect.message
+        if message["type"] in ("merged", "over"):
+            log.info("training: %s", _summary(message))
+        try:
+            if message.get("shared"):
+                self._vectors.hand_over()
+                self._lent = True
+            elif message.get("hasModel", message["type"] == "merged"):
+                self._vectors.save()
+        except LocalError as fault:
+            self._feed(Broken(fault.code, fault.cause))
+            return
+        self._link.tell(message)
+        self._give_back()
 
     def _release(self, effect: Release) -> None:
+        self._lent, self._again = False, None
         self._link.release()
 
     def _log(self, effect: Log) -> None:
         log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+
+    def _start_saving(self) -> None:
+        if not self._saving:
+            self._saving = True
+            threading.Thread(target=self._save, name="save", daemon=True).start()
+
+    def _save(self) -> None:
+        """Save the decided model; a thread's work."""
+        try:
+            self._vectors.save()
+        except LocalError as fault:
+            self._events.put(Saved(fault))
+        else:
+            self._events.put(Saved(None))
+
+    def _saved(self, event: Saved) -> None:
+        self._saving = False
+        if event.fault is not None:
+            self._feed(Broken(event.fault.code, event.fault.cause))
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Tell the program that its memory is its own again, when all is saved that lies in it."""
+        if self._lent and not self._vectors.unsaved:
+            self._lent = False
+            self._link.tell({"type": "saved"})
 
     def _prepare(self, effect: Prepare) -> None:
         try:
@@ -251,6 +307,12 @@ class Learner:
 
     def _start(self, effect: StartExchange) -> None:
         self._stop_exchange()
+        assert self.core.pending is not None, "it has handed in weights"
+        in_place = not self.core.pending.done
+        if in_place and self._vectors.spent:
+            self._again = effect
+            self._link.tell({"type": "again", "seq": self.core.pending.seq})
+            return
         roster = [_member(uid, effect.members[uid], effect.checkins[uid]) for uid in effect.roster]
         names = ", ".join(member.name for member in roster)
         log.info("round %d, attempt %d: merging with %s", *effect.key[1:], names)
@@ -260,7 +322,7 @@ class Learner:
                 effect.key,
                 self.uid,
                 roster,
-                self._vectors.buffers(),
+                self._vectors.buffers(in_place),
                 self._dialler,
                 self._when_made(),
                 law=self._law(roster),
@@ -273,6 +335,18 @@ class Learner:
         self._exchange, self._kept = exchange, False
         self._server.offer(exchange)
         exchange.start()
+
+    def _rewritten(self) -> None:
+        """The program has written its weights again: start what waits for that."""
+        effect, self._again = self._again, None
+        if effect is None:
+            return  # the attempt has failed meanwhile
+        try:
+            self._vectors.prepare_again()
+        except LocalError as fault:
+            self._feed(Broken(fault.code, fault.cause))
+            return
+        self._start(effect)
 
     def _law(self, roster: Sequence[Member]) -> Law:
         """How the contract's rules merge. Raises LocalError when that cannot hold for `roster`.
@@ -292,7 +366,18 @@ class Learner:
         """What the exchange that is just being started shall call, in one of its threads."""
         self._started += 1
         number = self._started
-        return lambda result: self._events.put(Made(number, result))
+        finishing = self.core.pending is not None and self.core.pending.done
+
+        def made(result: Result) -> None:
+            try:
+                if finishing:  # its program will load the model from the file
+                    self._vectors.write()
+            except LocalError as fault:
+                self._events.put(Broken(fault.code, fault.cause))
+            else:
+                self._events.put(Made(number, result))
+
+        return made
 
     def _made(self, event: Made) -> None:
         if self._exchange is None or event.number != self._started:
@@ -305,22 +390,23 @@ class Learner:
         self._stop_exchange()
 
     def _stop_exchange(self) -> None:
+        self._again = None
         if self._exchange is not None:
             self._server.offer(None)
             self._exchange.abort()
             ended, self._exchange = self._exchange, None
             leaves = ended.partial_leaves()
             self._attempted = Attempted(ended.key, ended.plan, ended.members, leaves)
-            self._partial = [] if self._kept else leaves
+            if not self._kept:
+                self._vectors.stopped(leaves)
 
     def _keep(self, effect: Keep) -> None:
         place = effect.contract, effect.round, effect.digest
         try:
             self._server.keep(self._vectors.keep(*place, self._leaves))
-        except OSError as error:
-            self._feed(Broken("SW6003", f"{self._settings.folder}: {error}"))
+        except LocalError as fault:
+            self._feed(Broken(fault.code, fault.cause))
             return
-        self._partial = []  # next.bin holds an older model now
         self._kept = True
 
     def _exit(self, effect: Exit) -> None:
@@ -335,14 +421,15 @@ class Learner:
         if effect.holders:
             names = ", ".join(str(holder["name"]) for holder in effect.holders)
             log.info("fetching the decided model %s… from one of %s", effect.digest[:16], names)
-        threading.Thread(target=self._fetch_from, args=(effect,), name="fetch", daemon=True).start()
+        in_place = self.core.pending is not None and not self.core.pending.done
+        job = partial(self._fetch_from, effect, in_place)
+        threading.Thread(target=job, name="fetch", daemon=True).start()
 
-    def _fetch_from(self, effect: Fetch) -> None:
+    def _fetch_from(self, effect: Fetch, in_place: bool) -> None:
         hello = (effect.contract, self.uid, bytes.fromhex(effect.digest))
-        have = self._partial
 
         def prepare(header: bytes, size: int) -> tuple[Write, Sequence[bytes]]:
-            return self._vectors.for_fetch(header, size, effect.schema), have
+            return self._vectors.for_fetch(header, size, effect.schema, in_place)
 
         found = None if self._settled else self._vectors.left_behind(effect.digest)
         self._settled = True
@@ -356,18 +443,16 @@ class Learner:
             holder = _member(str(record["uid"]), record, {})
             try:
                 leaves = fetch(self._dialler, holder, hello, prepare, self._watch_fetch)
+                self._vectors.write()
             except RemoteError as fault:
                 reasons.append(f"{holder.name}: {fault.cause}")
-                have = []  # a part was overwritten with what did not fit, perhaps
-            except (OSError, LocalError) as error:
-                self._events.put(Broken("SW6003", f"{self._settings.folder}: {error}"))
+            except LocalError as fault:
+                self._events.put(Broken(fault.code, fault.cause))
                 return
             else:
                 self._leaves = leaves
-                self._partial = []
                 self._events.put(Fetched(effect.digest, self._changed(effect, leaves)))
                 return
-        self._partial = []
         self._events.put(FetchFailed(effect.digest, "; ".join(reasons)[:400]))
 
     def _changed(self, effect: Fetch, decided: Sequence[bytes]) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.errors import LocalError
 from swarm.learner.messages import Broken, Bye, Event, Opened, ProgramGone, Reported, Synced
@@ -30,10 +30,20 @@ BUSY = "another program uses this learner (SL); waiting for its end"
 MOST = 1 << 40  # of anything that a program counts
 
 
+class Shared(NamedTuple):
+    """The event of memory that a program shares, before what it has to say of the weights there."""
+
+    descriptor: int
+
+
+class Rewritten(NamedTuple):
+    """The event of weights that a program has written to that memory once more."""
+
+
 class LinkServer:
     """Listens on the link's socket; hands events to `post`, in a thread of its own."""
 
-    def __init__(self, folder: Path, post: Callable[[Event], None]) -> None:
+    def __init__(self, folder: Path, post: Callable[[Event | Shared | Rewritten], None]) -> None:
         self._folder = folder
         self._post = post
         self._listener: socket.socket | None = None
@@ -123,7 +133,9 @@ class LinkServer:
 class Conversation:
     """What one program says, in the order in which it may be said."""
 
-    def __init__(self, connection: link.Connection, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self, connection: link.Connection, post: Callable[[Event | Shared | Rewritten], None]
+    ) -> None:
         self._connection = connection
         self._post = post
         self._opened = False
@@ -147,8 +159,10 @@ class Conversation:
             if isinstance(event, (Bye, Broken)):
                 return ""
 
-    def _event(self, message: link.Message) -> Event:
+    def _event(self, message: link.Message) -> Event | Rewritten:
         kind = message["type"]
+        if kind == "again" and self._opened:
+            return Rewritten()
         if kind == "bye":
             return Bye(message["ok"], message["text"])
         if (kind == "open") == self._opened or (kind in ("sync", "finish") and self._finished):
@@ -162,6 +176,10 @@ class Conversation:
             return _open(message)
         if kind in ("sync", "finish"):
             self._finished = kind == "finish"
+            descriptor = self._connection.descriptor()
+            if descriptor < 0:
+                raise link.LinkError(f"message {kind!r} without the memory that holds the weights")
+            self._post(Shared(descriptor))
             return Synced(
                 message["seq"],
                 message["weightage"] * WEIGHT_UNIT,

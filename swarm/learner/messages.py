@@ -116,7 +116,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class ExchangeDone:
-    """The exchange of an attempt has the whole result in next.bin."""
+    """The exchange of an attempt has the whole result."""
 
     key: Key
     digest: str
@@ -142,7 +142,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Fetched:
-    """next.bin holds the model with this digest.
+    """The result is the model with this digest.
 
     `blames` says of whom our own attempt at that round had brought other bytes, and how.
     """
@@ -210,7 +210,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Read and hash the contribution; `merged`: the decided model instead of trained.bin."""
+    """Read and hash the contribution; `merged`: the decided model instead of the program's."""
 
     seq: int
     merged: bool
@@ -242,7 +242,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Keep:
-    """next.bin is decided: make it merged.bin, for the program and for those who fetch it."""
+    """The result is decided: keep it, for the program and for those who fetch it."""
 
     contract: str
     round: int
@@ -251,7 +251,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Get the decided model into next.bin: from our own files, else from one of the holders."""
+    """Make the decided model the result: from our own files, else from one of the holders."""
 
     contract: str
     digest: str

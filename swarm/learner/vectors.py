@@ -1,47 +1,50 @@
-"""The learner's files: what the program hands in, what it gets, and what is kept for others.
+"""The learner's vectors: what the program hands in, what is being made, and what is decided.
 
-    trained.bin   written by the program, mapped here read-only: the contribution
-    next.bin      what exchanges and fetches write: what may become the next decided model
-    merged.bin    the last decided model: what the program loads, and what latecomers fetch
+    shared memory   allocated by the program, mapped here. From a sync to its answer it is ours:
+                    first the contribution, and piece by piece the result, which takes its place;
+                    decided, it is what the program loads. The program's again when that is saved
+    private memory  the result, where the shared memory is not ours: while a late joiner has none,
+                    and when a program has finished, whose final weights may be needed again
+    merged.bin      the last decided model on disk: for latecomers, for what may become of learners,
+                    and for programs that do not find it in shared memory
 
 All of them hold the vector as it travels: with a `transferDtype`, in that type (the program narrows
 what it writes and widens what it reads), so whoever fetches a model gets the decided bytes as well.
 
-When a model is decided, the two files change names: what was next is merged, and the older of the
-two is written into next. So merged.bin is always whole, whatever becomes of an attempt, and nothing
-is copied to be kept. A program that loads merged.bin need not hurry: the file that it has opened is
-written to again only when another model has been decided, which takes its next call. Who fetches
-reads through a descriptor, and hears that the model was replaced before that file is written to.
+So one vector is in memory as a rule, and every byte of it is touched as seldom as can be. The price
+is that an attempt that fails has spent the contribution; the program has it still, and writes it
+again. No unmerged weights ever reach a disk.
 
-What is being made is written by calls, piece by piece, and not through a mapping: the pages of a
-file become ready to be written to one by one, anew whenever the disk has written them out, which
-costs more than the copy; and they would count as memory of this process. So one vector does, the
-contribution, beside what an exchange works in. (In mode `active` the decided model is the
-contribution, and trained.bin is not mapped instead.)
+A decided model is saved after the program has loaded it, as next.bin, which then takes the name of
+merged.bin: that is always whole, whatever becomes of an attempt, and who has opened it reads on in
+what he has opened. Until then nothing else is written to the memory that it lies in. Those who
+fetch it read from memory or file, whichever has it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from swarm.errors import LocalError, RemoteError
 from swarm.learner import reading
 from swarm.merge import blocks
 from swarm.merge.exchange import Buffers
-from swarm.merge.fetch import Decided
+from swarm.merge.fetch import Decided, Write
 from swarm.merge.mean import Segment, segments
-from swarm.merge.store import Write
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
 NEXT = "next.bin"
-SPARE = "spare.bin"  # the older file, for the moment in which names are changed
+HUGE_PAGES = 16 << 20  # bytes of a vector from which on what they round up does not count
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
 
@@ -55,143 +58,261 @@ class Contribution(NamedTuple):
 
 
 class Vectors:
-    """Files of one session in `folder`. Used by the learner's main thread, or by its fetch."""
+    """The vectors of one session, with files in `folder`.
+
+    Used by the learner's main thread; `write` and `save` also by one other, and what fetches by the
+    one that does.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._contribution: TensorFile | None = None
-        self._source: tuple[str, int] = ("", 0)  # name and inode of what is mapped
+        self._offered = -1  # descriptor of shared memory that is not mapped yet
+        self._shared: TensorFile | None = None
+        self._private = memoryview(b"")
         self._runs: tuple[Segment, ...] = ()  # types in the contribution
-        self._leaves: list[bytes] = []
-        self._next: TensorFile | None = None  # next.bin, or what is going to be it
-        self._decided: TensorFile | None = None  # merged.bin, when it was made here
-        self._held: Held | None = None  # the same, for those who fetch it
+        self._leaves: list[bytes] = []  # of the contribution
+        self._layout = Layout([])  # of the result
+        self._result = memoryview(b"")  # in shared or private memory
+        self._partial: Sequence[bytes] = ()  # leaves of what it holds, where it is not whole
+        self._written = False  # next.bin holds the result
+        self._held: Held | None = None  # the decided model
+        self._writing = threading.RLock()
+        self.spent = False  # the shared memory does not hold the contribution any more
+        self.unsaved = False  # the decided model is not in merged.bin yet
 
     # ----------------------------------------------------------- contribution
+
+    def share(self, descriptor: int) -> None:
+        """The program shares this memory from now on; the descriptor is taken over."""
+        if self._offered >= 0:
+            os.close(self._offered)
+        self._offered = descriptor
 
     def prepare(self, decided: bool, transfer: str = "") -> Contribution:
         """Map and read the contribution, which has to be stored for this transfer type.
 
-        It is what the program wrote, or the model that was `decided` last. Raises LocalError
-        SW6003.
+        It is what the program wrote, or the model that was `decided` last, which then takes the
+        place of that. Raises LocalError SW6003.
         """
-        name = link.MERGED if decided else link.TRAINED
-        try:
-            self._map(name, transfer)
-            contribution = self._contribution
-            assert contribution is not None
-            layout = contribution.layout
-            self._make_room(layout)
-        except (OSError, TensorFileError) as error:
-            raise LocalError("SW6003", f"{self._folder / name}: {error}") from error
-        self._leaves, finite = reading.read(contribution.data, self._runs)
-        odd = [] if finite else reading.odd_tensors(contribution.data, layout)
+        if decided:
+            self.hand_over()
+        shared = self._map_shared()
+        layout = shared.layout
+        if layout != layout.narrowed(transfer):
+            text = f"the weights are not stored for transferDtype {transfer or 'none'}"
+            raise LocalError("SW6003", text)
+        self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
+        self._leaves, finite = reading.read(shared.data, self._runs)
+        self._partial, self.spent = (), False
+        odd = [] if finite else reading.odd_tensors(shared.data, layout)
         return Contribution(blocks.root(self._leaves), layout, odd)
 
-    def buffers(self) -> Buffers:
-        """What an exchange reads and writes: the prepared contribution, and next.bin."""
-        assert self._contribution is not None
-        output = self._make_room(self._contribution.layout)
-        return Buffers(self._contribution.data, self._leaves, output.store, self._runs)
+    def prepare_again(self) -> None:
+        """The program has written the contribution once more. Raises LocalError SW6003."""
+        if reading.read(self._map_shared().data, ()).leaves != self._leaves:
+            text = "the program's weights changed while they were being merged"
+            raise LocalError("SW6003", text)
+        self._partial, self.spent = (), False
 
-    def _map(self, name: str, transfer: str) -> None:
-        inode = (self._folder / name).stat().st_ino
-        if self._contribution is not None and self._source == (name, inode):
-            return
-        if self._contribution is not None:
-            self._contribution.close()
-            self._contribution = None
-        file = tensors.open(self._folder / name)
-        layout = file.layout
-        if layout != layout.narrowed(transfer):
-            file.close()
-            raise TensorFileError(f"it is not stored for transferDtype {transfer or 'none'}")
-        self._contribution, self._source = file, (name, inode)
-        self._runs = segments([(t.dtype, t.offset) for t in layout.tensors], layout.size)
+    def _map_shared(self) -> TensorFile:
+        offered, self._offered = self._offered, -1
+        shared = self._shared
+        if offered >= 0 and shared is not None and os.path.sameopenfile(offered, shared.descriptor):
+            os.close(offered)
+        elif offered >= 0:
+            try:
+                file = tensors.attach(offered)
+            except (OSError, TensorFileError) as error:
+                raise LocalError("SW6003", f"the program's memory: {error}") from error
+            if shared is not None and self._result is shared.data:
+                self._leave(self._private)  # of a program that is gone
+            _close(shared)
+            self._shared = file
+        assert self._shared is not None, "it comes with the first weights"
+        return self._shared
 
-    # ------------------------------------------------------------ next, merged
+    # ----------------------------------------------------------------- result
 
-    def for_fetch(self, header: bytes, size: int, schema: str) -> Write:
-        """Writes into next.bin, for a model with this file header. Raises RemoteError SW6107."""
+    def buffers(self, in_place: bool) -> Buffers:
+        """What an exchange reads and writes: the prepared contribution, and the result.
+
+        Which takes its place, if that is wanted. Raises LocalError SW6003.
+        """
+        shared = self._map_shared()
+        self._begin(shared.layout, in_place)
+        return Buffers(shared.data, self._leaves, self._result, self._runs)
+
+    def stopped(self, leaves: Sequence[bytes]) -> None:
+        """What was being made will not be whole; these are the leaves of what there is, or b""."""
+        self._partial = leaves
+
+    def for_fetch(
+        self, header: bytes, size: int, schema: str, in_place: bool
+    ) -> tuple[Write, Sequence[bytes]]:
+        """What writes the result, for a model with this header; the leaves of what it holds.
+
+        Raises RemoteError SW6107, LocalError SW6003.
+        """
         try:
             layout = layout_of(header)
         except TensorFileError as error:
             raise RemoteError("SW6107", str(error)) from None
         if layout.size != size or (schema and layout.schema_digest().hex() != schema):
             raise RemoteError("SW6107", "its layout is not the one that the ledger knows")
-        return self._make_room(layout).store
+        self._begin(layout, in_place and self._map_shared().layout == layout)
+        result, partial = self._result, self._partial
+        self._partial = ()  # if what comes does not fit, nobody knows
+
+        def write(at: int, piece: memoryview) -> None:
+            result[at : at + len(piece)] = piece
+
+        return write, partial
 
     def left_behind(self, digest: str) -> tuple[str, list[bytes]] | None:
-        """The model with this digest as next.bin, if a learner before this one left it here.
+        """Make the model with this digest the result, if a learner before this one left it here.
 
-        Name of the file that has it, and its leaf digests; None when there is none, or none whole.
+        Name of the file that had it, and its leaf digests; None when there is none, or none whole.
+        No memory is written to, as the program's weights may be in it.
         """
-        for name in (link.MERGED, NEXT, SPARE):
+        for name in (link.MERGED, NEXT):
+            path = self._folder / name
             try:
-                file = tensors.open(self._folder / name, write=True)
+                with tensors.open(path) as file:
+                    leaves = reading.read(file.data, ()).leaves
+                    if blocks.root(leaves).hex() == digest:
+                        path.replace(self._folder / NEXT)
+                        self._result, self._partial = memoryview(b""), ()
+                        self._layout, self._written = file.layout, True
+                        return name, leaves
             except (OSError, TensorFileError):
                 continue  # never written, or not to its end
-            leaves = reading.read(file.data, ()).leaves
-            if blocks.root(leaves).hex() == digest:
-                _close(self._next)
-                self._next = file
-                return name, leaves
-            file.close()
         return None
 
-    def keep(self, contract: str, round_: int, digest: str, leaves: Sequence[bytes]) -> Decided:
-        """next.bin is decided: from now on it is merged.bin, for the program and for others.
+    def _begin(self, layout: Layout, in_place: bool) -> None:
+        """Something is going to be written to the result, which takes a model of this layout."""
+        if in_place:
+            self._leave(self._map_shared().data)
+            self.spent = True
+        elif self._layout == layout and len(self._private) == layout.size:
+            self._leave(self._private)
+        else:
+            self._leave(_memory(layout.size))
+        self._private = memoryview(b"") if in_place else self._result
+        self._layout, self._written = layout, False
 
-        Raises OSError.
+    def _leave(self, memory: memoryview) -> None:
+        """The next result goes to this memory; a decided model has to be in its file now."""
+        self.save()
+        if memory is not self._result:
+            self._result, self._partial = memory, ()
+
+    # ---------------------------------------------------------------- decided
+
+    def write(self) -> None:
+        """Write the result to next.bin, where it is not yet. Raises LocalError SW6003."""
+        path = self._folder / NEXT
+        with self._writing:
+            if self._written:
+                return
+            try:
+                tensors.save(path, self._layout, self._result)
+            except OSError as error:
+                raise LocalError("SW6003", f"{path}: {error}") from error
+            self._written = True
+
+    def keep(self, contract: str, round_: int, digest: str, leaves: Sequence[bytes]) -> Decided:
+        """The result is decided: from now on others may fetch it. It has to be `save`d.
+
+        Raises LocalError SW6003.
         """
-        made, older = self._next, self._decided
-        assert made is not None
-        merged, following, spare = (self._folder / n for n in (link.MERGED, NEXT, SPARE))
-        if older is not None:
-            merged.rename(spare)
-        made.path.rename(merged)
-        made.path = merged
-        if older is not None:
-            spare.rename(following)
-            older.path = following
-        spare.unlink(missing_ok=True)  # of a learner that was killed between two of these lines
-        self._decided, self._next = made, older
         if self._held is not None:
             self._held.close()
-        header = made.layout.header()
-        held = self._held = Held(merged, len(header))
+        held = self._held = Held(self._result, self._folder / link.MERGED)
+        self.unsaved, self._partial = True, ()
+        if len(self._result) != self._layout.size:
+            self.save()  # it was left behind, in a file
         place = contract, round_, bytes.fromhex(digest)
-        return Decided(*place, header, made.layout.size, leaves, held.read)
+        return Decided(*place, self._layout.header(), self._layout.size, leaves, held.read)
 
-    def _make_room(self, layout: Layout) -> TensorFile:
-        """The file for a model of this layout, which may be written to. Raises OSError."""
-        if self._next is None or self._next.layout != layout:
-            _close(self._next)
-            self._next = tensors.create(self._folder / NEXT, layout)
-        return self._next
+    def save(self) -> None:
+        """Save the decided model as merged.bin, where it is not yet. Raises LocalError SW6003.
+
+        From then on it is read from there, and the memory is free.
+        """
+        path = self._folder / link.MERGED
+        with self._writing:
+            if not self.unsaved:
+                return
+            self.write()
+            try:
+                (self._folder / NEXT).replace(path)
+                assert self._held is not None, "it was decided"
+                self._held.saved(len(self._layout.header()))
+            except OSError as error:
+                raise LocalError("SW6003", f"{path}: {error}") from error
+            self.unsaved = False
+
+    def hand_over(self) -> None:
+        """Let the program's memory hold the decided model. Raises LocalError SW6003."""
+        shared = self._map_shared()
+        assert self._held is not None, "there is a decided model"
+        if shared.layout != self._layout:
+            difference = shared.layout.difference(self._layout)
+            raise LocalError("SW6003", f"the merged model does not fit this one: {difference}")
+        if self._held.memory is shared.data:
+            return
+        self._partial = ()
+        try:
+            self._held.read(0, shared.data)
+        except RemoteError as fault:
+            raise LocalError("SW6003", fault.cause) from fault
 
     def close(self) -> None:
         """Give everything back. Exchanges must have ended."""
-        for file in (self._contribution, self._next, self._decided):
-            _close(file)
-        self._contribution = self._next = self._decided = None
+        self.share(-1)
+        self._result = memoryview(b"")
+        _close(self._shared)
+        self._shared = None
         if self._held is not None:
             self._held.close()
             self._held = None
 
 
-class Held:
-    """The decided model's file, as it is read for those who fetch it: by any thread."""
+def _memory(size: int) -> memoryview:
+    """Zeros that no other process sees; large ones in large pages, which are cheaper to reach."""
+    if not size:
+        return memoryview(bytearray())
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel that was built without
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
-    def __init__(self, path: Path, data_at: int) -> None:
-        """`data_at` is the offset of the data section."""
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self._data_at = data_at
+
+def _copy(source: memoryview, target: memoryview) -> None:
+    """By numpy, as it lets other threads run."""
+    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))
+
+
+class Held:
+    """The decided model, as it is read for those who fetch it: by any thread.
+
+    From memory until it is saved, and from the file `path` then.
+    """
+
+    def __init__(self, memory: memoryview, path: Path) -> None:
+        self.memory: memoryview | None = memory
+        self._path = path
+        self._descriptor = -1
+        self._data_at = 0  # offset of the data section in the file
         self._lock = threading.Lock()
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Read the model from byte `start` of its data. Raises RemoteError SW6108."""
         with self._lock:
+            if self.memory is not None:
+                _copy(self.memory[start : start + len(buffer)], buffer)
+                return
             if self._descriptor < 0:
                 raise RemoteError("SW6108", "the model was replaced")
             at = 0
@@ -201,11 +322,19 @@ class Held:
                     raise RemoteError("SW6108", "the kept model is shorter than it was")
                 at += count
 
+    def saved(self, data_at: int) -> None:
+        """The file holds the model, with its data from this offset on. Raises OSError."""
+        with self._lock:
+            self._descriptor, self._data_at = os.open(self._path, os.O_RDONLY), data_at
+            self.memory = None
+
     def close(self) -> None:
         """The model is replaced."""
         with self._lock:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self.memory = None
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 
 def _close(file: TensorFile | None) -> None:

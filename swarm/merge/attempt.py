@@ -16,7 +16,7 @@ from blake3 import blake3
 from swarm.errors import LocalError, RemoteError
 from swarm.merge import methods
 from swarm.merge.agreement import Agreement
-from swarm.merge.blocks import leaf
+from swarm.merge.blocks import leaves
 from swarm.merge.dial import Member
 from swarm.merge.mean import Segment
 from swarm.merge.methods import MixingWeights
@@ -24,7 +24,6 @@ from swarm.merge.methods.base import Matrix
 from swarm.merge.methods.distances import Distances
 from swarm.merge.plan import Chunk, Plan
 from swarm.merge.progress import Limits, Link
-from swarm.merge.store import Window, Write
 from swarm.merge.wire import Channel
 
 
@@ -37,7 +36,7 @@ class Key(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A finished exchange: the vector with this digest was written."""
+    """A finished exchange: the output holds the vector with this digest."""
 
     key: Key
     digest: bytes
@@ -55,12 +54,12 @@ class Law(NamedTuple):
 class Buffers(NamedTuple):
     """The vectors of an exchange, and the types in them. `leaves` are the contribution's.
 
-    `write` takes the result in pieces, in any order and from several threads.
+    `output` may be `contribution`, the same object: then the result takes its place, piecewise.
     """
 
     contribution: memoryview
     leaves: list[bytes]
-    write: Write
+    output: memoryview
     layout: Sequence[Segment]
 
 
@@ -79,7 +78,6 @@ class Attempt:
         buffers: Buffers,
         law: Law,
         limits: Limits,
-        window: Window,
         clock: Callable[[], float],
     ) -> None:
         """Raises LocalError when the method is not here (SW6006) or its arguments make no sense."""
@@ -91,8 +89,6 @@ class Attempt:
         self.clock = clock
         self.plan = Plan(len(buffers.contribution), len(members))
         self.mine = self.plan.chunk_count(self.me)
-        start, stop = self.plan.bounds(self.me)
-        self._shard = window.take("shard", stop - start)  # reduced; what all others are sent
         weights = [member.weight for member in self.members]
         self.method = methods.make(law.method, law.args, buffers.layout, weights)
         self.contributors = self.method.contributors
@@ -113,7 +109,7 @@ class Attempt:
         self.measured = 0  # chunks of our shard whose distances are known; with an agreement only
         self.reduced = 0  # chunks of our shard
         self.got = dict.fromkeys(others, 0)  # reduced chunks of their shards
-        self.leaves: list[bytes] = [b""] * self.plan.blocks  # of the result
+        self.leaves: list[bytes] = [b""] * self.plan.blocks  # of the output
         self.incoming: dict[int, Channel] = {}
         self.outgoing: dict[int, Channel] = {}
         self.bytes_sent = 0
@@ -127,7 +123,7 @@ class Attempt:
         return all(ready > number for ready in self.ready.values())
 
     def have_all(self) -> bool:
-        """The whole result is here, and all have made it from the same distances."""
+        """The whole output is here, and all have made it from the same distances."""
         if self.reduced < self.mine:
             return False
         if any(got < self.plan.chunk_count(j) for j, got in self.got.items()):
@@ -148,26 +144,9 @@ class Attempt:
         link = self.links[i]
         return link.received + link.heard.get(self.uids[i], 0)
 
-    def in_shard(self, chunk: Chunk) -> memoryview:
-        """Memory for a reduced chunk of our shard."""
-        start, _ = self.plan.bounds(self.me)
-        return self._shard[chunk.start - start : chunk.stop - start]
-
-    def keep(self, chunk: Chunk, data: memoryview) -> None:
-        """Write a chunk of the result, and note its digests.
-
-        Raises LocalError SW6003 when it cannot be written; the attempt has failed then.
-        """
-        try:
-            self.buffers.write(chunk.start, data)
-        except OSError as error:
-            fault = LocalError("SW6003", f"the result cannot be written: {error}")
-            self.fail(fault)
-            raise fault from error
-        block = self.plan.block
-        for number in range(chunk.last - chunk.first):
-            piece = data[number * block : (number + 1) * block]
-            self.leaves[chunk.first + number] = leaf(piece)
+    def note_leaves(self, chunk: Chunk, data: memoryview) -> None:
+        """Digest what was written to the output for `chunk`."""
+        self.leaves[chunk.first : chunk.last] = leaves(data, self.plan.block)
 
     def progressed(self, i: int) -> None:
         """Account for one more part of what member `i` owes; the caller holds the lock."""

@@ -5,12 +5,14 @@ pair i → j there is one connection, with data in one direction, and on it, in 
 
     i's leaf digests · i's chunks of shard j · [distances · witness] · the reduced chunks of shard i
 
-    sender threads     one for each other member; reads the contribution's and our shard's memory
+    sender threads     one for each other member; reads the contribution's and the output's memory
     receiver threads   one for each connection that came in (they belong to the listener)
-    reducer thread     waits until chunk c of our shard is here from all, and reduces it
+    reducer thread     waits until chunk c of our shard is here from all, reduces it into the output
 
-Whoever has a chunk of the result, reduced or received, hashes it and writes it while it is in the
-cache. Of the result, memory holds our shard alone, which all others are sent.
+The output may lie where the contribution lies. A chunk is overwritten by its own reduction alone,
+and that comes from an owner who has needed, and checked, our contribution to it before; so what is
+overwritten is never sent again in this attempt, connections that break included. Another attempt
+needs the contribution anew.
 
 *Methods per coordinate.* Received contributions go into a window, a ring of slots for each sender;
 a sender that is ahead of the others finds no room and is slowed down by TCP. Senders never wait for
@@ -19,8 +21,11 @@ reductions before their contribution is out, so there is no cycle of waits.
 *Methods that mix* need the distances between whole vectors before the first value can be reduced.
 Each owner measures its shard, chunk by chunk as they come, and sends the matrix to all; the sum of
 all matrices gives everybody the same shares (see `agreement`, also for who lies about them). Until
-then all contributions to our shard are kept (see `store`). No cycle here either: contributions
-always find room, distances wait for contributions alone, and reductions for distances alone.
+then all contributions to our shard are kept, if possible in the part of the output that is not our
+shard, which is just as large (see `store`). So reduced chunks of others are not let in before our
+own shard is reduced.
+No cycle here either: contributions always find room, distances wait for contributions alone, and
+reductions for distances alone.
 
 Every contribution block is checked against its leaf digest and those against the root on the
 ledger. Nobody can check a reduced shard, or distances, that he has not the inputs of; but all get
@@ -73,17 +78,12 @@ class Exchange:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises LocalError: SW6006 the method of `law` is not here, SW6013 its arguments."""
-        window = window or Window()
-        attempt = Attempt(
-            key, me, members, buffers, law or Law(), limits or Limits(), window, clock
-        )
+        attempt = Attempt(key, me, members, buffers, law or Law(), limits or Limits(), clock)
         self.attempt = attempt
         self._on_done = on_done
-        store = _store(attempt, window)
+        store = _store(attempt, window or Window())
         self._reducer = Reducer(attempt, store, dialler.sign, self._check_done)
-        self._receivers = {
-            i: Receiver(attempt, store, window, i, self._check_done) for i in attempt.links
-        }
+        self._receivers = {i: Receiver(attempt, store, i, self._check_done) for i in attempt.links}
         self._senders = {j: Sender(attempt, dialler, j) for j in attempt.links}
         self._threads: list[threading.Thread] = []
 
@@ -185,7 +185,7 @@ class Exchange:
             return list(self.attempt.leaves) if self.attempt.done else None
 
     def partial_leaves(self) -> list[bytes]:
-        """Leaf digests of what was written of the result so far, b"" where it holds nothing yet."""
+        """Leaf digests of what the output holds so far, b"" where it holds nothing yet."""
         with self.attempt.changed:
             return list(self.attempt.leaves)
 
@@ -209,4 +209,13 @@ def _store(attempt: Attempt, window: Window) -> Store:
     givers = len(attempt.givers)
     if attempt.agreement is None:
         return Ring(attempt.plan, givers, window)
-    return Parked(attempt.plan, attempt.me, givers, window)
+    output = attempt.buffers.output
+    start, stop = attempt.plan.bounds(attempt.me)
+    in_place = output is attempt.buffers.contribution
+    return Parked(
+        attempt.plan,
+        attempt.me,
+        givers,
+        () if in_place else (output[:start], output[stop:]),
+        window,
+    )

@@ -23,11 +23,12 @@ from swarm.merge.blocks import DIGEST, block_count, block_size, leaf, root, spli
 from swarm.merge.dial import HANDSHAKE, Dialler, Member
 from swarm.merge.plan import CHUNK
 from swarm.merge.progress import SLOWEST
-from swarm.merge.store import Write
 from swarm.merge.wire import LIMITS, PROTOCOL, Channel, ConnectionGone, Kind, WireError
 
 STALL = 10.0  # seconds without a byte after which another holder is asked
 PATIENCE = 30.0  # seconds after which a holder that is slower than `SLOWEST` is left
+
+Write = Callable[[int, memoryview], None]  # takes bytes of a vector from this one on
 
 
 @dataclass(frozen=True)

@@ -6,32 +6,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from swarm.errors import LocalError
 from swarm.merge.agreement import Agreement
 from swarm.merge.attempt import Attempt
 from swarm.merge.blocks import DIGEST, leaf, root, split
 from swarm.merge.plan import Chunk
-from swarm.merge.store import Store, Window
+from swarm.merge.store import Store
 from swarm.merge.wire import Channel, ConnectionGone, Garbled, Kind, WireError
 
 
 class Receiver:
     """Takes in what member `i` sends; `serve` runs in the listener's threads.
 
-    `arrived` is called whenever a part of the result has come.
+    `arrived` is called whenever a part of the output has come.
     """
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        store: Store,
-        window: Window,
-        i: int,
-        arrived: Callable[[], None],
-    ) -> None:
+    def __init__(self, attempt: Attempt, store: Store, i: int, arrived: Callable[[], None]) -> None:
         self._attempt = attempt
         self._store = store
-        self._piece = window.take(f"from {i}", attempt.plan.largest_chunk())  # reduced by it
         self._i = i
         self._link = attempt.links[i]
         self._arrived = arrived
@@ -196,17 +187,16 @@ class Receiver:
         number, size = channel.chunk_index(length)
         if number != attempt.got[i] or number >= attempt.plan.chunk_count(i):
             raise WireError(f"reduced chunk {number} is not due")
-        if attempt.agreement is not None and not attempt.agreement.has_heard(i):
-            raise WireError("reduced chunks before its witness")
+        if attempt.agreement is not None:
+            if not attempt.agreement.has_heard(i):
+                raise WireError("reduced chunks before its witness")
+            self._await_room(lambda: attempt.reduced >= attempt.mine)  # see `store.Parked`
         chunk = attempt.plan.chunk(i, number)
         if size != chunk.size:
             raise WireError(f"reduced chunk of {size} B, expected {chunk.size} B")
-        piece = self._piece[:size]
-        channel.receive_into(piece)
-        try:
-            attempt.keep(chunk, piece)
-        except LocalError as fault:
-            raise ConnectionGone(fault.cause) from fault
+        out = attempt.buffers.output[chunk.start : chunk.stop]
+        channel.receive_into(out)
+        attempt.note_leaves(chunk, out)
         with attempt.changed:
             attempt.got[i] = number + 1
             attempt.progressed(i)

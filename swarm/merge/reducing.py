@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import numpy as np
+
 from swarm.errors import LocalError, RemoteError
 from swarm.merge.agreement import Agreement
 from swarm.merge.attempt import Attempt
@@ -39,6 +41,8 @@ class Reducer:
         self._sign = sign
         self._arrived = arrived
         self._told: set[int] = set()  # whose values we have spoken about
+        # Not straight into the output: that may be where our contribution lies, one of the inputs.
+        self._room = memoryview(bytearray(attempt.plan.largest_chunk()))
 
     def run(self) -> None:
         """Do all of it, unless the attempt is aborted. A failure is noted in the attempt."""
@@ -85,11 +89,13 @@ class Reducer:
         attempt = self._attempt
         self._wait(lambda: attempt.all_gave(number))
         chunk = attempt.plan.chunk(attempt.me, number)
-        out = attempt.in_shard(chunk)
+        out = self._room[: chunk.size]
         attempt.method.reduce(self._inputs(number), out, chunk.start)
         if attempt.method.rejected:
             self._tell_rejected()
-        attempt.keep(chunk, out)
+        attempt.note_leaves(chunk, out)
+        target = attempt.buffers.output[chunk.start : chunk.stop]
+        np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(out, np.uint8))
         with attempt.changed:
             attempt.reduced = number + 1
             attempt.changed.notify_all()

@@ -157,7 +157,7 @@ class Sender:
             channel.flush()
             self._await(channel, lambda: attempt.reduced > number, late)
         chunk = attempt.plan.chunk(attempt.me, number)
-        channel.send_chunk(Kind.REDUCED, number, attempt.in_shard(chunk))
+        channel.send_chunk(Kind.REDUCED, number, attempt.buffers.output[chunk.start : chunk.stop])
 
     def _await(
         self, channel: Channel, there: Callable[[], bool], late: Callable[[], Iterable[int]]

@@ -1,27 +1,24 @@
-"""Where contributions to our shard lie until they are reduced, and what takes the result."""
+"""Where contributions to our shard lie until they are reduced."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from swarm.merge.plan import Plan
 
-Write = Callable[[int, memoryview], None]  # takes bytes of a vector from this one on, or OSError
-
 
 class Window:
-    """Memory that exchanges work in; kept between them, as fresh pages cost as much as a copy."""
+    """Memory for contributions that wait to be reduced; kept between exchanges."""
 
     def __init__(self) -> None:
-        self._pieces: dict[str, bytearray] = {}
+        self._memory = bytearray()
 
-    def take(self, use: str, size: int) -> memoryview:
-        """`size` bytes for one use: the same memory at each call, or more of it."""
-        piece = self._pieces.get(use, bytearray())
-        if len(piece) < size:
-            piece = self._pieces[use] = bytearray(size)
-        return memoryview(piece)[:size]
+    def take(self, size: int) -> memoryview:
+        """`size` bytes. Fresh pages cost as much as a copy, so a large enough piece is reused."""
+        if len(self._memory) < size:
+            self._memory = bytearray(size)
+        return memoryview(self._memory)[:size]
 
 
 class Store(ABC):
@@ -42,7 +39,7 @@ class Ring(Store):
     def __init__(self, plan: Plan, givers: int, window: Window) -> None:
         self._slots = plan.slots(givers)
         self._slot = plan.largest_chunk()
-        self._memory = window.take("waiting", self._slots * givers * self._slot)
+        self._memory = window.take(self._slots * givers * self._slot)
 
     def fits(self, number: int, reduced: int) -> bool:
         """See `Store`."""
@@ -55,13 +52,34 @@ class Ring(Store):
 
 
 class Parked(Store):
-    """Room for all contributions to our shard, for methods that must have seen all before one."""
+    """Room for all contributions to our shard, in memory that is free until that is reduced.
 
-    def __init__(self, plan: Plan, me: int, givers: int, window: Window) -> None:
-        start, stop = plan.bounds(me)
-        self._shard = stop - start
-        self._chunk = plan.largest_chunk()
-        self._memory = window.take("waiting", givers * self._shard)
+    It may be the output outside our shard, which is as large as what the n-1 others contribute to a
+    shard, up to a block of each. What does not fit goes to the window: a chunk at the end of each
+    part, and those blocks; or all, when nothing is free.
+    """
+
+    def __init__(
+        self, plan: Plan, me: int, givers: int, free: Sequence[memoryview], window: Window
+    ) -> None:
+        parts, used = list(free), [0] * len(free)
+        over = 0
+        spilled: list[tuple[int, int]] = []
+        self._places: dict[tuple[int, int], memoryview] = {}
+        for row in range(givers):
+            for number in range(plan.chunk_count(me)):
+                size = plan.chunk(me, number).size
+                part = next((p for p, m in enumerate(parts) if used[p] + size <= len(m)), None)
+                if part is None:
+                    spilled.append((row, number))
+                    over += size
+                    continue
+                self._places[row, number] = parts[part][used[part] : used[part] + size]
+                used[part] += size
+        memory = window.take(over)
+        for row, number in spilled:
+            size = plan.chunk(me, number).size
+            self._places[row, number], memory = memory[:size], memory[size:]
 
     def fits(self, number: int, reduced: int) -> bool:
         """See `Store`."""
@@ -69,5 +87,4 @@ class Parked(Store):
 
     def place(self, row: int, number: int, size: int) -> memoryview:
         """See `Store`."""
-        at = row * self._shard + number * self._chunk
-        return self._memory[at : at + size]
+        return self._places[row, number]

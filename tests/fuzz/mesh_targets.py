@@ -24,7 +24,6 @@ from swarm.identity.files import read_file, read_private_key
 from swarm.identity.uid import fingerprint_of
 from swarm.merge import blocks, dial, exchange, fetch, server, wire
 from swarm.merge.mean import segments
-from swarm.merge.store import Write
 from swarm.mesh import book, codec, frames, keys
 from swarm.mesh.mesh import PROTOCOL_VERSION, Mesh
 from swarm.mesh.port import PeerInfo
@@ -308,8 +307,8 @@ def member(uid: str, weight: int) -> dial.Member:
 def run_exchange(data: bytes) -> None:
     """What a member of a merge sends to another one."""
     layout = segments([("float32", 0)], len(VECTOR))
-    write = into(bytearray(len(VECTOR)))
-    buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), write, layout)
+    output = memoryview(bytearray(len(VECTOR)))
+    buffers = exchange.Buffers(memoryview(VECTOR), list(LEAVES), output, layout)
     dialler: Any = SimpleNamespace(sign=lambda data: b"signature")
     made = exchange.Exchange(
         exchange.Key("c", 1, 0), "a", [member("a", 1), member("b", 1)], buffers, dialler,
@@ -335,9 +334,9 @@ def signer() -> Identity:
 
 def mixing() -> exchange.Exchange:
     """An exchange by distances, of the first of two members that hold the same vector."""
-    write = into(bytearray(len(VECTOR)))
+    output = memoryview(bytearray(len(VECTOR)))
     buffers = exchange.Buffers(
-        memoryview(VECTOR), list(LEAVES), write, segments([("uint8", 0)], len(VECTOR))
+        memoryview(VECTOR), list(LEAVES), output, segments([("uint8", 0)], len(VECTOR))
     )
     dialler: Any = SimpleNamespace(sign=signer().sign)
     return exchange.Exchange(
@@ -350,6 +349,7 @@ def run_agreement(data: bytes) -> None:
     """What a member of a merge by distances sends to another one; all of it is signed with a key
     that fits, so that what lies behind the signature is reached."""
     made = mixing()
+    made.attempt.reduced = made.attempt.mine  # reduced chunks would wait for that
     made.serve(wire.Channel(Socket(data)), "b", signer().public_key_der)  # type: ignore[arg-type]
 
 
@@ -377,7 +377,7 @@ def run_fetch(data: bytes) -> None:
     target = bytearray(len(VECTOR))
     channel = wire.Channel(Socket(data))  # type: ignore[arg-type]
 
-    def prepare(layout: bytes, size: int) -> tuple[Write, Sequence[bytes]]:
+    def prepare(layout: bytes, size: int) -> tuple[fetch.Write, Sequence[bytes]]:
         return into(target), ()
 
     fetch._converse(channel, ("c", "u", DIGEST), prepare)

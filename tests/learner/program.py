@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,32 +29,64 @@ class Program:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.connection = link.connect(folder)
-        self.trained: tensors.TensorFile | None = None
+        self.memory: tensors.TensorFile | None = None
+        self.lent = False  # the learner has not said `saved` yet
+        self.shared = False  # the last answer lies in the memory
+        self.handed_in: dict[str, NDArray[Any]] = {}
+        self.agains = 0  # how often it was asked for its weights again
+        self._inbox: queue.Queue[dict[str, Any] | link.LinkError] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
         self.transfer = ""  # transferDtype, as the contract's rules have it
         self.seq = 0
         self.round = -1  # of the model that it has
         self.heard: list[str] = []
 
+    def _listen(self) -> None:
+        """As a program that waits does: hand the weights in again whenever the learner asks."""
+        try:
+            while True:
+                message = self.connection.receive()
+                if message["type"] == "again":
+                    assert self.memory is not None
+                    self.memory.write(self.handed_in)
+                    self.agains += 1
+                    self.connection.send({"type": "again"})
+                else:
+                    self._inbox.put(message)
+        except link.LinkError as error:
+            self._inbox.put(error)
+
+    def take(self) -> dict[str, Any]:
+        """The next message. Raises LinkError."""
+        message = self._inbox.get(timeout=BOUND)
+        if isinstance(message, link.LinkError):
+            self._inbox.put(message)
+            raise message
+        return message
+
     def receive(self, *types: str) -> dict[str, Any]:
+        """The next message of one of these types; there may be waiting and saving before it."""
         while True:
-            message = self.connection.receive(BOUND)
-            if message["type"] != "waiting":
-                assert message["type"] in types, message
+            message = self.take()
+            if message["type"] == "saved":
+                self.lent = False
+            elif message["type"] == "waiting":
+                self.heard.append(message["text"])
+            if message["type"] in types:
                 if message["type"] == "merged":
                     self.round = message["round"]
+                    self.shared = self.lent = message["shared"]
                 elif message["type"] == "opened" and message["hasModel"]:
                     self.round = message["round"] - 1
                 return message
-            self.heard.append(message["text"])
+            assert message["type"] in ("waiting", "saved"), message
 
     def hear(self, part: str) -> str:
         """Wait until the learner says that it waits for something, with `part` in the sentence."""
         while True:
-            message = self.connection.receive(BOUND)
-            assert message["type"] == "waiting", message
-            self.heard.append(message["text"])
-            if part in message["text"]:
-                return str(message["text"])
+            text = str(self.receive("waiting")["text"])
+            if part in text:
+                return text
 
     def send_open(self, min_peers: int = 2, mode: str = "snapshot", **other: Any) -> None:
         message = {
@@ -79,29 +112,39 @@ class Program:
         return self.receive("opened")
 
     def write(self, arrays: dict[str, NDArray[Any]]) -> None:
-        if self.trained is None:
-            layout = Layout.of(arrays, self.transfer)
-            self.trained = tensors.create(self.folder / link.TRAINED, layout)
-        self.trained.write(arrays)
+        if self.lent:
+            self.receive("saved")
+        if self.memory is None:
+            self.memory = tensors.allocate(Layout.of(arrays, self.transfer))
+        self.memory.write(arrays)
+        self.handed_in = arrays
+
+    def call(self, message: dict[str, Any]) -> None:
+        """Send a message with the memory."""
+        assert self.memory is not None
+        self.connection.send(message, self.memory.descriptor)
 
     def send_sync(self, arrays: dict[str, NDArray[Any]], weight: int = 1) -> None:
         self.write(arrays)
         self.seq += 1
         message = {"type": "sync", "seq": self.seq, "weightage": weight, "samples": 7, "epochs": 1}
-        self.connection.send({**message, "round": self.round})
+        self.call({**message, "round": self.round})
 
     def send_finish(self, arrays: dict[str, NDArray[Any]], weight: int = 1) -> None:
         self.write(arrays)
         self.seq += 1
         message = {"type": "finish", "seq": self.seq, "weightage": weight, "epochs": 1}
-        self.connection.send({**message, "round": self.round, "own": True})
+        self.call({**message, "round": self.round, "own": True})
 
     def merged(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The next answer, with the weights that lie in merged.bin then."""
+        """The next answer, with the weights that it is about."""
         message = self.receive("merged", "over")
         return message, self.weights()
 
     def weights(self) -> dict[str, NDArray[Any]]:
+        if self.shared:
+            assert self.memory is not None
+            return {name: np.array(array) for name, array in self.memory.arrays().items()}
         with tensors.open(self.folder / link.MERGED) as file:
             return {name: np.array(array) for name, array in file.arrays().items()}
 
@@ -131,8 +174,8 @@ class Program:
 
     def close(self) -> None:
         self.connection.close()
-        if self.trained:
-            self.trained.close()
+        if self.memory:
+            self.memory.close()
 
 
 class Host:

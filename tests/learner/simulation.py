@@ -179,10 +179,11 @@ class Node:
         sim.ledger.add(name)
         self.uid = sim.ledger.uid(name)
         self.trained: Weights | None = None
-        self.merged = self.next = ""  # digests
+        self.merged = self.next = ""  # digests of what lies on its disk
+        self.offered = ""  # digest of what the program shall load
         self.sl: Sl | None = None
         self.program: Any = None  # `hears(message)` and `lost_link()`
-        self.reading = False  # the program is reading merged.bin
+        self.reading = False  # the program is loading that
         self.status: int | None = None  # of the last learner
         sim.nodes[name] = self
 
@@ -209,10 +210,6 @@ class Node:
         if program is not None:
             self.sim.soon(program.lost_link)
 
-    def replace_merged(self) -> None:
-        assert not self.reading, f"{self.name}: merged.bin is replaced while it is read"
-        self.next, self.merged = self.merged, self.next
-
 
 class Sl:
     """A learner process: a core, and what carries out its effects."""
@@ -223,7 +220,9 @@ class Sl:
         self.alive = True
         self.watches = False
         self.program: Any = None  # that is connected
+        self._result = ""  # digest of what is made in memory
         self.holds = ""  # digest of the model that is served to others
+        self._saved = True
         self._link = Jobs(self.sim, lambda: self.alive)
         self._jobs = Jobs(self.sim, lambda: self.alive, ledger=True)
         self._side = Jobs(self.sim, lambda: self.alive, ledger=True)
@@ -240,8 +239,21 @@ class Sl:
             return
         for effect in self.core.step(event, self.sim.now):
             getattr(self, "do_" + type(effect).__name__.lower())(effect)
+        if isinstance(event, (m.Tick, m.Reported)):
+            self._save()
         core = self.core
         assert core.waiting or core.ended, f"{self.node.name} is {core.phase} and says nothing"
+
+    def _save(self) -> None:
+        """The decided model goes to the disk; what it lay in may be written to."""
+        if not self._saved:
+            self._saved, self.node.merged = True, self.holds
+
+    def _begin(self) -> None:
+        """Something else is being made in memory."""
+        self._save()
+        assert not self.node.reading, f"{self.node.name}: what it reads is written to"
+        self._result = TORN
 
     def hear(self, program: Any, event: m.Event) -> None:
         """The program says something; it comes some time later, in order."""
@@ -303,7 +315,7 @@ class Sl:
 
     def do_prepare(self, effect: m.Prepare) -> None:
         if effect.merged:
-            assert self.holds and self.node.merged == self.holds, "the decided one is contributed"
+            assert self.holds, "the decided one is contributed"
             self._contribution = self.sim.weights[self.holds]
         else:
             self._contribution = self.node.trained
@@ -314,7 +326,7 @@ class Sl:
     def do_startexchange(self, effect: m.StartExchange) -> None:
         assert self._contribution is not None
         assert effect.checkins[self.node.uid]["root"] == self._contribution.root.hex()
-        self.node.next = TORN
+        self._begin()
         self._effect, self._started = effect, self.sim.now
         mine = self._contribution
 
@@ -345,16 +357,17 @@ class Sl:
         model = Weights(mean, effect.key.round, maker)
         digest = model.root.hex()
         self.sim.weights[digest] = model
-        self.node.next = digest
+        self._result = digest
+        if self.core.pending is not None and self.core.pending.done:
+            self.node.next = digest  # its program will load it from the disk
         self.feed(m.ExchangeDone(effect.key, digest, []))
 
     def do_abortexchange(self, effect: m.AbortExchange) -> None:
         self._effect = None
 
     def do_keep(self, effect: m.Keep) -> None:
-        assert self.node.next == effect.digest
-        self.node.replace_merged()
-        self.holds = effect.digest
+        assert self._result == effect.digest
+        self.holds, self._saved = effect.digest, False
 
     def do_fetch(self, effect: m.Fetch) -> None:
         self.sim.soon(lambda: self._fetch(effect))
@@ -364,13 +377,14 @@ class Sl:
             return
         searched, self._searched = self._searched, True
         if not searched and effect.digest in (self.node.merged, self.node.next):
-            self.node.next = effect.digest
+            self._result = effect.digest
             self.feed(m.Fetched(effect.digest))
             return
+        self._begin()
         for holder in effect.holders:
             sl = self.sim.nodes[holder["name"]].sl
             if sl is not None and sl.holds == effect.digest:
-                self.node.next = effect.digest
+                self._result = effect.digest
                 self.feed(m.Fetched(effect.digest))
                 return
         self.feed(m.FetchFailed(effect.digest, "nobody gave it"))
@@ -378,7 +392,9 @@ class Sl:
     def do_tell(self, effect: m.Tell) -> None:
         message, program = dict(effect.message), self.program
         if message["type"] == "merged" or (message["type"] == "opened" and message["hasModel"]):
-            self.node.reading = True
+            self.node.reading, self.node.offered = True, self.holds
+            if not message.get("shared"):
+                self._save()
         if program is not None:
             program.inbox.add(lambda: program.hears(self, message))
 

@@ -154,6 +154,7 @@ def test_a_round_from_sync_to_merged() -> None:
             "over": False,
             "peers": 3,
             "counted": True,
+            "shared": True,
         }
     ]
     assert run.core.phase == "training"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swarm.learner.link_server import BUSY, MOST_WAITING, LinkServer
+from swarm.learner.link_server import BUSY, MOST_WAITING, LinkServer, Rewritten, Shared
 from swarm.learner.messages import Broken, Bye, Event, Opened, ProgramGone, Reported, Synced
 from swarmlearning import link
 
@@ -38,18 +39,28 @@ class Door:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.events: queue.Queue[Event] = queue.Queue()
+        self.events: queue.Queue[Event | Shared | Rewritten] = queue.Queue()
+        self.memory = os.memfd_create("weights")
         self.server = LinkServer(folder, self.events.put)
         self.server.start()
 
-    def next(self) -> Event:
+    def next(self) -> Event | Shared | Rewritten:
         return self.events.get(timeout=BOUND)
 
     def program(self, *messages: dict[str, Any]) -> link.Connection:
         connection = link.connect(self.folder)
         for message in messages:
-            connection.send(message)
+            memory = self.memory if message["type"] in ("sync", "finish") else -1
+            connection.send(message, memory)
         return connection
+
+    def shared(self) -> None:
+        """The next event is the memory."""
+        event = self.next()
+        assert isinstance(event, Shared)
+        assert os.path.sameopenfile(event.descriptor, self.memory)
+        assert not os.get_inheritable(event.descriptor)
+        os.close(event.descriptor)
 
 
 @pytest.fixture
@@ -57,17 +68,22 @@ def door(tmp_path: Path) -> Iterator[Door]:
     made = Door(tmp_path)
     yield made
     made.server.close()
+    os.close(made.memory)
 
 
 def test_a_conversation_becomes_events(door: Door) -> None:
     report = {"type": "report", "round": 5, "loss": "1", "metric": "", "epochs": 1}
     bye = {"type": "bye", "ok": True, "text": ""}
-    with door.program(OPEN, SYNC, FINISH, {**report, "totalEpochs": 2}, bye) as program:
+    again = {"type": "again"}
+    with door.program(OPEN, SYNC, again, FINISH, {**report, "totalEpochs": 2}, bye) as program:
         opened = door.next()
         assert isinstance(opened, Opened)
         assert (opened.contract, opened.round, opened.mode) == ("c", 4, "snapshot")
         assert opened.rules["min_peers"] == 2
+        door.shared()
         assert door.next() == Synced(1, 20_000, 3, False, 4)
+        assert isinstance(door.next(), Rewritten)
+        door.shared()
         assert door.next() == Synced(2, 20_000, 0, True, 5, False)
         assert door.next() == Reported(5, "1", "", 1, 2)
         assert door.next() == Bye(True, "")
@@ -77,6 +93,18 @@ def test_a_conversation_becomes_events(door: Door) -> None:
         door.server.close()
         with pytest.raises(link.LinkClosed):
             program.receive(BOUND)
+
+
+def test_weights_without_their_memory_are_refused(door: Door) -> None:
+    for message in (SYNC, FINISH):
+        with link.connect(door.folder) as program:
+            program.send(OPEN)
+            program.send(message)
+            answer = program.receive(BOUND)
+            assert answer["code"] == "SW6008" and "without the memory" in answer["text"]
+            assert isinstance(door.next(), Opened)
+            assert isinstance(door.next(), ProgramGone)
+        door.server.release()
 
 
 def test_programs_are_served_one_after_the_other(door: Door) -> None:
@@ -104,6 +132,7 @@ def test_programs_are_served_one_after_the_other(door: Door) -> None:
     [
         ([SYNC], "'sync' at the wrong time"),
         ([OPEN, OPEN], "'open' at the wrong time"),
+        ([{"type": "again"}], "'again' at the wrong time"),
         ([OPEN, FINISH, SYNC], "'sync' at the wrong time"),
         ([{**OPEN, "round": -2}], "-2 as 'round'"),
         ([OPEN, {**SYNC, "weightage": -1}], "-1 as 'weightage'"),
@@ -131,7 +160,7 @@ def test_a_program_that_breaks_the_rules_is_told_and_dropped(
     ("change", "code"),
     [
         ({"protocol": 1}, "SW6005"),
-        ({"protocol": 3, "mergeArgs": None, "round": "no number"}, "SW6005"),
+        ({"protocol": 4, "mergeArgs": None, "round": "no number"}, "SW6005"),
         ({"mergeMethod": "vote"}, "SW6006"),
     ],
 )

@@ -297,10 +297,26 @@ def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reacha
     record = swarm.ledger.contract()
     assert record["members"][frozen.uid]["state"] == "lost"
     assert record["history"][0]["attempts"] == 2
+    # The first attempt took the place of what had been handed in.
+    assert [host.program.agains for host in hosts] == [1, 0, 1]
     suspicions = [args for op, args, ok, _ in swarm.ledger.log if op == "round.suspect" and ok]
     assert suspicions
     assert all(args["accused"] == [frozen.uid] for args in suspicions)
     assert all(record["members"][host.uid]["state"] == "active" for host in (hosts[0], hosts[2]))
+
+
+def test_weights_that_change_while_they_are_merged_are_refused(swarm: Swarm) -> None:
+    """A program that is asked for them again has to give the same."""
+    hosts = trio(swarm, limits=CALM)
+    hosts[1].program.send_sync(weights(50))
+    swarm.ledger.wait(lambda r: hosts[1].uid in r["checkins"])
+    freeze(hosts[1])
+    for host in (hosts[0], hosts[2]):
+        host.program.send_sync(weights(3))
+    hosts[2].program.handed_in = weights(4)
+    error = hosts[2].program.receive("error")
+    assert error["code"] == "SW6003" and "changed while" in error["text"]
+    assert hosts[2].ended() == 4
 
 
 def test_below_min_peers_after_a_suspicion_the_rest_waits_for_the_lost_one(swarm: Swarm) -> None:
@@ -348,8 +364,8 @@ def test_one_that_sends_what_it_did_not_check_in_is_named_at_once(swarm: Swarm) 
     bad = hosts[2]
     buffers = bad.learner._vectors.buffers
 
-    def spoiled() -> Buffers:
-        real = buffers()
+    def spoiled(in_place: bool) -> Buffers:
+        real = buffers(in_place)
         return real._replace(contribution=memoryview(bytes(len(real.contribution))))
 
     bad.learner._vectors.buffers = spoiled  # type: ignore[method-assign]

@@ -124,10 +124,10 @@ class Program:
             self.connect()
 
     def load(self, round_: int) -> None:
-        model = self.sim.weights[self.node.merged]
+        model = self.sim.weights[self.node.offered]
         assert model.base == round_, f"{model} instead of round {round_}"
         decided = {past["round"]: past["digest"] for past in self.sim.record["history"]}
-        assert decided[round_] == self.node.merged, "only decided models are given out"
+        assert decided[round_] == self.node.offered, "only decided models are given out"
         assert round_ > self.round or (self.call is not None and self.call.done)
         self.round, self.model = round_, model
 

@@ -93,11 +93,11 @@ class Program:
         self.call = m.Synced(call.seq, call.weight, 1, True, message["round"], own)
 
     def _load(self, round_: int) -> None:
-        assert self.sim.weights[self.node.merged].base == round_
+        assert self.sim.weights[self.node.offered].base == round_
         self.round = round_
 
     def _value(self) -> str:
-        return f"{self.sim.weights[self.node.merged].value:g}"
+        return f"{self.sim.weights[self.node.offered].value:g}"
 
 
 class Session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 from swarm.merge.exchange import Exchange, Key
 from swarm.merge.progress import Limits
 from swarm.merge.wire import PROTOCOL
-from tests.merge.swarmlet import CONTRACT, Node, into, nodes, vectors
-from tests.processes import until
+from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
 
 KEY = Key(CONTRACT, 0, 0)
 BOUND = 30.0  # seconds; never reached when things work
@@ -190,23 +188,3 @@ def test_abort_ends_all_threads_at_any_time(make: Make) -> None:
             exchange.abort()
             assert not exchange.attempt.outgoing
             assert not exchange.attempt.incoming
-
-
-@pytest.mark.parametrize("broken", ["its own shard", "what it receives"])
-def test_a_disk_that_takes_no_more_is_our_own_failure(make: Make, broken: str) -> None:
-    """It is named, and nobody else is blamed for it."""
-    one, other = make(vectors(2, 200_000))
-    members = [one.member(), other.member()]
-    good, half = into(one.output), len(one.output) // 2
-
-    def full(at: int, data: memoryview) -> None:
-        if (at < half) == (broken == "its own shard"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        good(at, data)
-
-    other.begin(members, KEY)
-    exchange = one.begin(members, KEY, write=full)
-    until(lambda: exchange.failure is not None, BOUND, "it has failed")
-    assert exchange.failure is not None and exchange.failure.code == "SW6003"
-    assert "No space left on device" in exchange.failure.cause
-    assert exchange.poll() == {} and exchange.result_leaves() is None

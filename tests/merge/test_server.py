@@ -14,10 +14,9 @@ import pytest
 from swarm.identity import Role
 from swarm.merge import blocks
 from swarm.merge.exchange import Key
-from swarm.merge.fetch import Decided, NotHere, Pace, fetch
+from swarm.merge.fetch import Decided, NotHere, Pace, Write, fetch
 from swarm.merge.progress import SLOWEST
 from swarm.merge.seal import agree
-from swarm.merge.store import Write
 from swarm.merge.wire import PROTOCOL, Channel, ConnectionGone, Kind, WireError
 from tests import pki
 from tests.merge.swarmlet import CONTRACT, Node, into, nodes, vectors

@@ -39,6 +39,7 @@ class FakeLearner:
         self.received: list[Message] = []
         self.handed_in: list[dict[str, np.ndarray[Any, Any]]] = []
         self.layout: tensors.Layout | None = None  # of what was handed in
+        self.memory: tensors.TensorFile | None = None  # that the program shares
         self.error: BaseException | None = None
         self._merge = merge
         self._interval = interval
@@ -85,14 +86,14 @@ class FakeLearner:
             message = self.expect(connection, "sync", "finish", "bye")
             if message["type"] == "bye":
                 return
-            weights = self._take()
+            weights = self._take(connection)
             if message["type"] == "sync":
                 syncs += 1
                 over = syncs == self._over_after_syncs
-                self._answer(connection, message["seq"], weights, interval, over)
+                self._answer(connection, message, weights, interval, over)
                 continue
             for left in reversed(range(self._rounds_while_finishing)):
-                self._answer(connection, message["seq"], weights, interval, left == 0)
+                self._answer(connection, message, weights, interval, left == 0)
 
     def expect(self, connection: Connection, *kinds: str) -> Message:
         message = connection.receive(BOUND)
@@ -100,44 +101,58 @@ class FakeLearner:
         assert message["type"] in kinds, f"{message} instead of {kinds}"
         return message
 
-    def _take(self) -> dict[str, np.ndarray[Any, Any]]:
-        with tensors.open(self.folder / link.TRAINED) as file:
-            arrays = {name: np.array(array) for name, array in file.arrays().items()}
-            self.layout = file.layout
-            for tensor in file.layout.tensors:
-                if tensor.of == "bfloat16":
-                    arrays[tensor.name] = arrays[tensor.name].view(ml_dtypes.bfloat16)
+    def share(self, connection: Connection) -> tensors.TensorFile:
+        """Map the memory that came with the last message."""
+        if self.memory is not None:
+            self.memory.close()
+        self.memory = tensors.attach(connection.descriptor())
+        return self.memory
+
+    def _take(self, connection: Connection) -> dict[str, np.ndarray[Any, Any]]:
+        memory = self.share(connection)
+        arrays = {name: np.array(array) for name, array in memory.arrays().items()}
+        self.layout = memory.layout
+        for tensor in memory.layout.tensors:
+            if tensor.of == "bfloat16":
+                arrays[tensor.name] = arrays[tensor.name].view(ml_dtypes.bfloat16)
         self.handed_in.append(arrays)
         return arrays
 
     def _put(self, arrays: Arrays) -> None:
-        path = self.folder / link.MERGED
-        # As the real one does: the same file for all rounds.
-        if path.exists():
-            with tensors.open(path, write=True) as file:
-                file.write(arrays)
-        else:
-            layout = self.layout or tensors.Layout.of(arrays)
-            with tensors.create(path, layout) as file:
-                file.write(arrays)
+        save(self.folder / link.MERGED, arrays, self.layout)
 
     def _answer(
-        self, connection: Connection, seq: int, weights: Arrays, interval: int, over: bool
+        self, connection: Connection, call: Message, weights: Arrays, interval: int, over: bool
     ) -> None:
-        self._put(self._merge(self._round, weights))
+        merged, shared = self._merge(self._round, weights), call["type"] == "sync"
+        if shared:
+            assert self.memory is not None
+            self.memory.write(merged)
+        else:
+            self._put(merged)
         connection.send(
             {
                 "type": "merged",
-                "seq": seq,
+                "seq": call["seq"],
                 "round": self._round,
                 "next": interval,
                 "over": over,
                 "peers": 2,
                 "counted": True,
+                "shared": shared,
             }
         )
         self.expect(connection, "report")
+        if shared:
+            connection.send({"type": "saved"})
         self._round += 1
+
+
+def save(path: Path, arrays: Arrays, layout: tensors.Layout | None = None) -> None:
+    """Save arrays as a tensor file."""
+    with tensors.allocate(layout or tensors.Layout.of(arrays)) as memory:
+        memory.write(arrays)
+        tensors.save(path, memory.layout, memory.data)
 
 
 class ScriptedLearner(FakeLearner):

@@ -322,6 +322,7 @@ def test_a_logger_of_the_user_is_used(
 
 
 MERGED = {"type": "merged", "seq": 1, "round": 0, "over": False, "peers": 2, "counted": True}
+MERGED["shared"] = False
 
 
 def refuses(learner: FakeLearner, connection: Connection) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,38 @@ def test_a_long_message_passes_although_no_buffer_holds_it() -> None:
         sender.start()
         assert right.receive(10)["text"] == text
         sender.join(10)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_descriptor_comes_with_its_message() -> None:
+    here, there = socket.socketpair()
+    with Connection(here) as left, Connection(there, link.TO_SL) as right, TemporaryFile() as file:
+        left.send({"type": "bye", "ok": True, "text": "x" * (link.MAX_FRAME // 8)}, file.fileno())
+        left.send({"type": "bye", "ok": True, "text": ""})
+        right.receive(1)
+        taken = right.descriptor()
+        assert os.path.sameopenfile(taken, file.fileno())
+        assert not os.get_inheritable(taken)
+        os.close(taken)
+        assert right.receive(1)["text"] == ""
+        assert right.descriptor() == -1
+
+
+def test_descriptors_that_nobody_wants_are_closed() -> None:
+    """One at a time is kept, whatever comes, and none after the end; a program takes none."""
+    message = frame(b'{"type":"bye","ok":true,"text":""}')
+    for accepts in (link.TO_SL, None):
+        here, there = socket.socketpair()
+        with Connection(there, accepts) as right, here, TemporaryFile() as file:
+            before = descriptors()
+            for _ in range(3):
+                socket.send_fds(here, [message], [file.fileno()] * 100)
+                right.receive(1)
+            assert descriptors() == before + (accepts is not None)
+        assert descriptors() == before - 3
 
 
 def test_a_message_in_pieces_survives_a_time_out(

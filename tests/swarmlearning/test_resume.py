@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarmlearning import link
 from swarmlearning.errors import SwarmError
 from swarmlearning.link import Connection
 from swarmlearning.session import Merged, Session
 from swarmlearning.settings import CheckinModel, Settings
+from tests.processes import until
 from tests.swarmlearning.fake_sl import FakeLearner, ScriptedLearner
 
 WEIGHTS = {"w": np.zeros(3, np.float32)}
@@ -42,8 +43,10 @@ def opened(has_model: bool = False, round_: int = 0) -> dict[str, Any]:
     return {"type": "opened", "round": round_, "uid": "u", "hasModel": has_model}
 
 
-def merged(round_: int, *, seq: int = 1, over: bool = False, counted: bool = True) -> Any:
-    more = {"next": 5, "peers": 2, "counted": counted}
+def merged(
+    round_: int, *, seq: int = 1, over: bool = False, counted: bool = True, shared: bool = True
+) -> Any:
+    more = {"next": 5, "peers": 2, "counted": counted, "shared": shared}
     return {"type": "merged", "seq": seq, "round": round_, "over": over, **more}
 
 
@@ -54,9 +57,11 @@ def gone_at(*steps: tuple[str, Any]) -> Script:
         for kind, answer in steps:
             learner.expect(connection, kind)
             if kind in ("sync", "finish"):
-                learner._put(learner._take())
+                learner._put(learner._take(connection))
             if answer is not None:
                 connection.send(answer)
+                if answer.get("shared"):
+                    connection.send({"type": "saved"})
 
     return script
 
@@ -107,11 +112,93 @@ def test_a_sync_is_repeated_with_the_model_that_it_was_made_from(tmp_path: Path)
     assert third[1]["seq"] == 2
 
 
+def test_weights_are_handed_in_again_when_the_learner_asks(tmp_path: Path) -> None:
+    """They are in its memory as before, whatever an attempt has left there."""
+    seen = []
+
+    def asks_twice(learner: FakeLearner, connection: Connection) -> None:
+        learner.expect(connection, "open")
+        connection.send(opened())
+        call = learner.expect(connection, "sync")
+        memory = learner.share(connection)
+        for _ in range(2):
+            memory.write({"w": np.full(3, 9, np.float32)})
+            connection.send({"type": "again", "seq": call["seq"]})
+            learner.expect(connection, "again")
+            seen.append(memory.arrays()["w"].tolist())
+        memory.write({"w": np.full(3, 7, np.float32)})
+        connection.send(merged(0))
+
+    line = Line(tmp_path, asks_twice)
+    session = start(tmp_path, line)
+    weights = {"w": np.arange(3, dtype=np.float32)}
+    session.sync(weights, weightage=1, samples=0, epochs=0)
+    with session.merged(lambda: weights) as arrays:
+        assert arrays["w"].tolist() == [7, 7, 7]
+    assert seen == [[0, 1, 2]] * 2
+    line.heard()
+
+
+def test_memory_is_written_to_when_the_learner_has_saved_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before: it holds the merged model, which others may be fetching."""
+    caplog.set_level(logging.INFO, "test")
+    monkeypatch.setattr("swarmlearning.session.SAY_EVERY", 0.01)
+    said = "Waiting for the learner (SL) to save the last merged model"
+
+    def saves_late(learner: FakeLearner, connection: Connection) -> None:
+        learner.expect(connection, "open")
+        connection.send(opened())
+        learner.expect(connection, "sync")
+        memory = learner.share(connection)
+        memory.write({"w": np.full(3, 7, np.float32)})
+        connection.send(merged(0))
+        until(lambda: said in caplog.messages, 30, "the program waits")
+        assert memory.arrays()["w"].tolist() == [7, 7, 7]
+        connection.send({"type": "saved"})
+        learner.expect(connection, "sync")
+        connection.send(merged(1, seq=2))
+
+    line = Line(tmp_path, saves_late)
+    session = start(tmp_path, line)
+    sync(session)
+    assert sync(session).round == 1
+    line.heard()
+
+
+def test_a_call_that_is_repeated_comes_with_new_memory(tmp_path: Path) -> None:
+    """The learner that is gone may have merged in the old one."""
+    nodes: list[int] = []
+
+    def begins(learner: FakeLearner, connection: Connection) -> None:
+        learner.expect(connection, "open")
+        connection.send(opened())
+        learner.expect(connection, "sync")
+        memory = learner.share(connection)
+        memory.write({"w": np.full(3, 9, np.float32)})
+        nodes.append(os.fstat(memory.descriptor).st_ino)
+
+    def ends(learner: FakeLearner, connection: Connection) -> None:
+        learner.expect(connection, "open")
+        connection.send(opened())
+        learner.expect(connection, "sync")
+        memory = learner.share(connection)
+        nodes.append(os.fstat(memory.descriptor).st_ino)
+        assert memory.arrays()["w"].tolist() == [0, 0, 0]
+        connection.send(merged(0))
+
+    line = Line(tmp_path, begins, ends)
+    assert sync(start(tmp_path, line)).round == 0
+    line.heard()
+    assert nodes[0] != nodes[1]
+
+
 def test_a_finish_says_whether_its_weights_count_still(tmp_path: Path) -> None:
-    again = merged(1, over=True)
+    again = merged(1, over=True, shared=False)
     line = Line(
         tmp_path,
-        gone_at(("open", opened()), ("finish", merged(0))),
+        gone_at(("open", opened()), ("finish", merged(0, shared=False))),
         gone_at(("open", opened()), ("report", None), ("finish", again), ("report", None)),
     )
     session = start(tmp_path, line, mode=CheckinModel.active)
@@ -184,4 +271,3 @@ def test_nobody_to_say_good_bye_to(tmp_path: Path) -> None:
     session = start(tmp_path, line)
     line.learners[0].join()
     session.bye()
-    assert not (tmp_path / link.TRAINED).exists()

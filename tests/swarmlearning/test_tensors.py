@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import struct
@@ -44,16 +45,19 @@ def test_what_is_written_is_read(tmp_path: Path, model: dict[str, Any], transfer
     arrays = {name: array_of(tag, shape) for name, (tag, shape) in model.items()}
     layout = Layout.of(arrays, transfer)
     path = tmp_path / "weights.bin"
-    with tensors.create(path, layout) as file:
-        file.write(arrays)
-    with tensors.open(path) as file:
-        assert file.layout == layout
-        assert len(file.data) == layout.size
-        for name, array in file.arrays().items():
-            assert array.shape == arrays[name].shape
-            assert array.dtype == as_seen(arrays[name]).dtype
-            np.testing.assert_array_equal(array, as_seen(arrays[name]))
-            del array
+    with tensors.allocate(layout) as memory:
+        memory.write(arrays)
+        tensors.save(path, layout, memory.data)
+        shared = tensors.attach(os.dup(memory.descriptor))
+    for file in (shared, tensors.open(path)):
+        with file:
+            assert file.layout == layout
+            assert len(file.data) == layout.size
+            for name, array in file.arrays().items():
+                assert array.shape == arrays[name].shape
+                assert array.dtype == as_seen(arrays[name]).dtype
+                np.testing.assert_array_equal(array, as_seen(arrays[name]))
+                del array
 
 
 @given(models)
@@ -169,12 +173,61 @@ def test_an_array_of_objects_is_refused_by_name() -> None:
 
 def test_a_file_that_is_cut_or_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
-    tensors.create(path, Layout([("a", "float32", (100,))])).close()
+    layout = Layout([("a", "float32", (100,))])
+    tensors.save(path, layout, memoryview(bytes(layout.size)))
     length = path.stat().st_size
     for wrong in (length - 1, length + 1, 20, 3):
         os.truncate(path, wrong)
         with pytest.raises(TensorFileError):
             tensors.open(path)
+
+
+def test_what_is_written_need_not_lie_in_one_piece() -> None:
+    arrays = {
+        "columns": np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4)),
+        "every other": np.arange(10, dtype=np.int64)[::2],
+        "big-endian": np.arange(3, dtype=">f8"),
+    }
+    for transfer in ("", "bfloat16"):
+        with tensors.allocate(Layout.of(arrays, transfer)) as memory:
+            memory.write(arrays)
+            for name, array in memory.arrays().items():
+                np.testing.assert_array_equal(array, arrays[name])
+                del array
+
+
+def test_nobody_changes_the_size_of_shared_memory() -> None:
+    """Whoever reads it would be killed otherwise, by a signal."""
+    with tensors.allocate(Layout([("a", "float32", (2000,))])) as memory:
+        for size in (0, 4096, 1 << 20):
+            with pytest.raises(PermissionError):
+                os.truncate(memory.descriptor, size)
+
+
+def test_memory_whose_size_may_change_is_refused(tmp_path: Path) -> None:
+    layout = Layout([("a", "float32", (2,))])
+    content = layout.header() + bytes(layout.size)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(TensorFileError, match="not memory"):
+        tensors.attach(os.open(path, os.O_RDWR))
+    unsealed = os.memfd_create("weights", os.MFD_ALLOW_SEALING)
+    os.write(unsealed, content)
+    with pytest.raises(TensorFileError, match="not sealed"):
+        tensors.attach(os.dup(unsealed))
+    fcntl.fcntl(unsealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    with pytest.raises(TensorFileError, match="not sealed"):
+        tensors.attach(unsealed)
+
+
+def test_memory_comes_from_an_old_python_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was built with a C library which had no name for it."""
+    monkeypatch.delattr(os, "memfd_create")
+    layout = Layout([("a", "float32", (2,))])
+    with tensors.allocate(layout) as memory:
+        memory.write({"a": np.ones(2, np.float32)})
+        with tensors.attach(os.dup(memory.descriptor)) as other:
+            assert bytes(other.data) == bytes(memory.data)
 
 
 def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
@@ -188,8 +241,8 @@ def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
         tensors.open(link)
 
 
-def test_writing_names_the_tensor_that_does_not_fit(tmp_path: Path) -> None:
-    with tensors.create(tmp_path / "w.bin", Layout([("a", "float32", (2,))])) as file:
+def test_writing_names_the_tensor_that_does_not_fit() -> None:
+    with tensors.allocate(Layout([("a", "float32", (2,))])) as file:
         with pytest.raises(TensorFileError, match=r"'a' is float64 \(2,\)"):
             file.write({"a": np.zeros(2)})
         with pytest.raises(TensorFileError, match="'b' is not in both"):
@@ -198,10 +251,13 @@ def test_writing_names_the_tensor_that_does_not_fit(tmp_path: Path) -> None:
 
 def test_a_file_opened_for_reading_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "w.bin"
-    tensors.create(path, Layout([("a", "float32", (2,))])).close()
+    layout = Layout([("a", "float32", (2,))])
+    tensors.save(path, layout, memoryview(bytes(layout.size)))
     file = tensors.open(path)
     with pytest.raises(ValueError, match="read-only"):
         file.views()["a"][0] = 1
+    with tensors.allocate(layout) as memory, pytest.raises(ValueError, match="read-only"):
+        memory.arrays()["a"][...] = 1  # a program's arrays, not the learner's
 
 
 def test_the_schema_digest_sees_names_types_and_shapes() -> None:

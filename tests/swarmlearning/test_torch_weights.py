@@ -11,6 +11,7 @@ import pytest
 
 from swarmlearning import SwarmError, tensors
 from swarmlearning.tensors import Layout
+from tests.swarmlearning.fake_sl import save
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -56,8 +57,7 @@ def of(model: nn.Module) -> dict[str, Any]:
 def through_a_file(path: Path, model: nn.Module, other: nn.Module) -> None:
     """Bring the weights of `model` into `other` as the product does."""
     arrays = torch_weights.to_arrays(of(model))
-    with tensors.create(path, Layout.of(arrays)) as file:
-        file.write(arrays)
+    save(path, arrays)
     with tensors.open(path) as file:
         torch_weights.load(of(other), file.arrays())
 
