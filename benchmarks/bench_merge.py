@@ -265,7 +265,7 @@ def workspace(needed: int) -> Iterator[Path]:
 def compare(size: int, count: int, rounds: int, what: list[str]) -> None:
     """Measure one size and number of learners, and print the lines."""
     median = statistics.median
-    with workspace(3 * size * count) as folder:
+    with workspace(2 * size * count) as folder:
         job = Job(folder, size, count, -(-rounds // 2))
         limit = run(job, limit_process)
         lines: list[dict[str, Any]] = []
@@ -324,7 +324,7 @@ def show(what: str, count: int, size: int, **values: Any) -> None:
 
 def compare_methods(size: int, count: int, rounds: int) -> None:
     """Measure methods of both kinds against the mean, in turn, and print a line for each."""
-    with workspace(3 * size * count) as folder:
+    with workspace(2 * size * count) as folder:
         job = Job(folder, size, count, rounds * len(METHODS))
         job.methods = list(METHODS)
         found = run(job, exchange_process)

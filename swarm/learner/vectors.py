@@ -15,10 +15,12 @@ So one vector is in memory as a rule, and every byte of it is touched as seldom 
 is that an attempt that fails has spent the contribution; the program has it still, and writes it
 again. No unmerged weights ever reach a disk.
 
-A decided model is saved after the program has loaded it, as next.bin, which then takes the name of
-merged.bin: that is always whole, whatever becomes of an attempt, and who has opened it reads on in
-what he has opened. Until then nothing else is written to the memory that it lies in. Those who
-fetch it read from memory or file, whichever has it.
+A decided model is saved after the program has loaded it, and until then nothing else is written to
+the memory that it lies in. Those who fetch it read from memory or file, whichever has it. It is
+saved as next.bin, which then changes names with merged.bin, so that this one is always whole. A
+program that loads merged.bin need not hurry: the file that it has opened is written to again only
+when another model has been decided, which takes its next call. Who fetches reads through a
+descriptor, and hears that the model was replaced before that file is written to.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
 
 NEXT = "next.bin"
+SPARE = "spare.bin"  # the older file, for the moment in which names are changed
 HUGE_PAGES = 16 << 20  # bytes of a vector from which on what they round up does not count
 MOST_LINES = 512  # tensors that a check-in describes; the ledger bounds the text as well
 MOST_TEXT = 30_000
@@ -174,7 +177,7 @@ class Vectors:
         Name of the file that had it, and its leaf digests; None when there is none, or none whole.
         No memory is written to, as the program's weights may be in it.
         """
-        for name in (link.MERGED, NEXT):
+        for name in (link.MERGED, NEXT, SPARE):
             path = self._folder / name
             try:
                 with tensors.open(path) as file:
@@ -245,7 +248,7 @@ class Vectors:
                 return
             self.write()
             try:
-                (self._folder / NEXT).replace(path)
+                _change_names(self._folder / NEXT, path, self._folder / SPARE)
                 assert self._held is not None, "it was decided"
                 self._held.saved(len(self._layout.header()))
             except OSError as error:
@@ -276,6 +279,15 @@ class Vectors:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+def _change_names(one: Path, other: Path, spare: Path) -> None:
+    """Rename files to each other's names; `other` need not be there. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        other.rename(spare)
+    one.rename(other)
+    with contextlib.suppress(FileNotFoundError):
+        spare.rename(one)
 
 
 def _memory(size: int) -> memoryview:

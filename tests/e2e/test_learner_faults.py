@@ -175,7 +175,7 @@ def test_its_model_is_another_one(network: Learners) -> None:
     for sl in run.sls[:2]:
         sl.program.hear("not yet: sl-2")
     since = time.monotonic()
-    run.sls[2].program.trained = None
+    run.sls[2].program.memory = None
     run.sls[2].program.send_sync(weights(1, 1000))
     answer = run.sls[2].program.receive("error")
     assert answer["code"] == "SW4054"

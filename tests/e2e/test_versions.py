@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from swarm.identity import Role
+from swarmlearning import link
 from swarmlearning.swci import answers
 from tests import pki
 from tests.e2e.operators import PROGRAM, Swarm
@@ -46,7 +47,7 @@ def test_a_program_with_another_library(swarm: Swarm) -> None:
     status = answers.peer_status(swarm.say("GET TASKRUNNER PEER STATUS old 0"))
     text = status.pairs[0].text
     assert "the ML program exited with code 1" in text
-    assert "SW6005: the program speaks protocol 1, this learner 2" in text
+    assert f"SW6005: the program speaks protocol 1, this learner {link.PROTOCOL}" in text
 
 
 def test_a_network_node_that_cannot_ask_to_join(swarm: Swarm) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import LocalError, RemoteError
-from swarm.learner.vectors import NEXT, Vectors
+from swarm.learner.vectors import NEXT, SPARE, Vectors
 from swarm.merge import blocks
 from swarm.merge.fetch import Decided
 from swarmlearning import link, tensors
@@ -86,7 +86,7 @@ def test_a_result_takes_the_contribution_s_place(host: Host) -> None:
         assert not host.vectors.unsaved
         np.frombuffer(host.memory.data, np.float32)[:] = 7.0  # it is the program's again
         assert (host.merged(), fetched(decided)) == (value, value)
-    assert {path.name for path in host.folder.iterdir()} == {link.MERGED}
+    assert {path.name for path in host.folder.iterdir()} == {link.MERGED, NEXT}
     host.vectors.close()
 
 
@@ -202,9 +202,21 @@ def test_a_fetched_model_reaches_the_program(host: Host) -> None:
     host.vectors.close()
 
 
-@pytest.mark.parametrize("where", [link.MERGED, NEXT])
+def test_a_slow_program_reads_what_it_has_opened_over_the_next_decision(host: Host) -> None:
+    host.hand_in(1.0)
+    for value in (1.0, 2.0):
+        host.decide(host.make(value, in_place=False))
+        host.vectors.save()
+    with tensors.open(host.folder / link.MERGED) as file:
+        host.decide(host.make(3.0, in_place=False))
+        host.vectors.save()
+        assert first(file.views()["w"]) == 2.0
+    host.vectors.close()
+
+
+@pytest.mark.parametrize("where", [link.MERGED, NEXT, SPARE])
 def test_a_model_is_found_wherever_a_killed_learner_left_it(host: Host, where: str) -> None:
-    """NEXT: it was killed before the file took its name."""
+    """It was killed before, or while, files changed their names."""
     host.hand_in(1.0)
     leaves = host.make(5.0)
     host.decide(leaves)
@@ -220,6 +232,10 @@ def test_a_model_is_found_wherever_a_killed_learner_left_it(host: Host, where: s
     assert after.shared() == 6.0, "which may be contributed yet"
     after.vectors.hand_over()
     assert after.shared() == 5.0
+    after.decide(after.make(7.0))
+    after.vectors.save()
+    assert after.merged() == 7.0
+    assert not (after.folder / SPARE).exists()
     after.vectors.close()
 
 
