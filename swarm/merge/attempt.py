@@ -16,7 +16,7 @@ from blake3 import blake3
 from swarm.errors import LocalError, RemoteError
 from swarm.merge import methods
 from swarm.merge.agreement import Agreement
-from swarm.merge.blocks import leaves
+from swarm.merge.blocks import leaves, root
 from swarm.merge.dial import Member
 from swarm.merge.mean import Segment
 from swarm.merge.methods import MixingWeights
@@ -66,8 +66,9 @@ class Buffers(NamedTuple):
 class Attempt:
     """State of one attempt. Indices are those of members in the order of their uids.
 
-    Whoever writes to what follows `changed` holds that lock, except where a single thread writes
-    what nobody else reads before it is announced under the lock.
+    Those who work on it refer to it, and it to none of them: when it has ended, its memory is free
+    at once. Whoever writes to what follows `changed` holds that lock, except where a single thread
+    writes what nobody else reads before it is announced under the lock.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Attempt:
         law: Law,
         limits: Limits,
         clock: Callable[[], float],
+        on_done: Callable[[Result], None],
     ) -> None:
         """Raises LocalError when the method is not here (SW6006) or its arguments make no sense."""
         self.key = key
@@ -87,6 +89,7 @@ class Attempt:
         self.me = self.uids.index(me)
         self.buffers = buffers
         self.clock = clock
+        self._on_done = on_done
         self.plan = Plan(len(buffers.contribution), len(members))
         self.mine = self.plan.chunk_count(self.me)
         weights = [member.weight for member in self.members]
@@ -129,6 +132,18 @@ class Attempt:
         if any(got < self.plan.chunk_count(j) for j, got in self.got.items()):
             return False
         return self.agreement is None or self.agreement.sealed()
+
+    def arrived(self) -> None:
+        """A part of the output has come: if it was the last one, say that it is whole."""
+        with self.changed:
+            if self.done or self.aborted or not self.have_all():
+                return
+            self.done = True
+        shards = []
+        for index in range(len(self.members)):
+            first, last = self.plan.shard(index)
+            shards.append(root(self.leaves[first:last]))
+        self._on_done(Result(self.key, root(self.leaves), shards, self.leaves))
 
     def own_progress(self) -> int:
         """Bytes that we have taken in and worked on: what those wait for who wait for us."""

@@ -47,7 +47,6 @@ from collections.abc import Callable, Sequence
 
 from swarm.errors import LocalError, RemoteError
 from swarm.merge.attempt import Attempt, Buffers, Key, Law, Result
-from swarm.merge.blocks import root
 from swarm.merge.dial import Dialler, Member
 from swarm.merge.plan import Plan
 from swarm.merge.progress import Limits
@@ -78,12 +77,13 @@ class Exchange:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises LocalError: SW6006 the method of `law` is not here, SW6013 its arguments."""
-        attempt = Attempt(key, me, members, buffers, law or Law(), limits or Limits(), clock)
+        attempt = Attempt(
+            key, me, members, buffers, law or Law(), limits or Limits(), clock, on_done
+        )
         self.attempt = attempt
-        self._on_done = on_done
         store = _store(attempt, window or Window())
-        self._reducer = Reducer(attempt, store, dialler.sign, self._check_done)
-        self._receivers = {i: Receiver(attempt, store, i, self._check_done) for i in attempt.links}
+        self._reducer = Reducer(attempt, store, dialler.sign)
+        self._receivers = {i: Receiver(attempt, store, i) for i in attempt.links}
         self._senders = {j: Sender(attempt, dialler, j) for j in attempt.links}
         self._threads: list[threading.Thread] = []
 
@@ -117,7 +117,7 @@ class Exchange:
             thread = threading.Thread(target=job, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._check_done()
+        self.attempt.arrived()
 
     def serve(self, channel: Channel, uid: str, public_key: bytes) -> None:
         """Take in what member `uid` sends over `channel`; runs in the listener's thread.
@@ -188,20 +188,6 @@ class Exchange:
         """Leaf digests of what the output holds so far, b"" where it holds nothing yet."""
         with self.attempt.changed:
             return list(self.attempt.leaves)
-
-    # ---------------------------------------------------------------- private
-
-    def _check_done(self) -> None:
-        attempt = self.attempt
-        with attempt.changed:
-            if attempt.done or attempt.aborted or not attempt.have_all():
-                return
-            attempt.done = True
-        shards = []
-        for index in range(len(attempt.members)):
-            first, last = attempt.plan.shard(index)
-            shards.append(root(attempt.leaves[first:last]))
-        self._on_done(Result(attempt.key, root(attempt.leaves), shards, attempt.leaves))
 
 
 def _store(attempt: Attempt, window: Window) -> Store:

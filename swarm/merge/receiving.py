@@ -15,17 +15,13 @@ from swarm.merge.wire import Channel, ConnectionGone, Garbled, Kind, WireError
 
 
 class Receiver:
-    """Takes in what member `i` sends; `serve` runs in the listener's threads.
+    """Takes in what member `i` sends; `serve` runs in the listener's threads."""
 
-    `arrived` is called whenever a part of the output has come.
-    """
-
-    def __init__(self, attempt: Attempt, store: Store, i: int, arrived: Callable[[], None]) -> None:
+    def __init__(self, attempt: Attempt, store: Store, i: int) -> None:
         self._attempt = attempt
         self._store = store
         self._i = i
         self._link = attempt.links[i]
-        self._arrived = arrived
         self._public_key = b""
         self._leaves: list[bytes] | None = None  # of its contribution to our shard
         self._entrance = threading.Lock()
@@ -180,7 +176,7 @@ class Receiver:
             agreement.hear(i, frame)
             attempt.progressed(i)
             attempt.blame_liars()
-        self._arrived()
+        attempt.arrived()
 
     def _take_reduced(self, channel: Channel, length: int) -> None:
         attempt, i = self._attempt, self._i
@@ -200,7 +196,7 @@ class Receiver:
         with attempt.changed:
             attempt.got[i] = number + 1
             attempt.progressed(i)
-        self._arrived()
+        attempt.arrived()
 
     def _take_wait(self, channel: Channel, length: int) -> None:
         attempt, i = self._attempt, self._i

@@ -27,19 +27,12 @@ class Aborted(Exception):
 
 
 class Reducer:
-    """Reduces our shard; `run` is a thread's work. `arrived` is called when it has."""
+    """Reduces our shard; `run` is a thread's work."""
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        store: Store,
-        sign: Callable[[bytes], bytes],
-        arrived: Callable[[], None],
-    ) -> None:
+    def __init__(self, attempt: Attempt, store: Store, sign: Callable[[bytes], bytes]) -> None:
         self._attempt = attempt
         self._store = store
         self._sign = sign
-        self._arrived = arrived
         self._told: set[int] = set()  # whose values we have spoken about
         # Not straight into the output: that may be where our contribution lies, one of the inputs.
         self._room = memoryview(bytearray(attempt.plan.largest_chunk()))
@@ -56,7 +49,7 @@ class Reducer:
         except (LocalError, RemoteError) as fault:
             self._attempt.fail(fault)
         else:
-            self._arrived()
+            self._attempt.arrived()
 
     # ------------------------------------------------------------------ mixing
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from swarm.merge.exchange import Exchange, Key
+from swarm.merge.exchange import Exchange, Key, Law
 from swarm.merge.progress import Limits
 from swarm.merge.wire import PROTOCOL
 from tests.merge.swarmlet import CONTRACT, Node, nodes, vectors
+from tests.processes import until
 
 KEY = Key(CONTRACT, 0, 0)
 BOUND = 30.0  # seconds; never reached when things work
@@ -177,6 +180,31 @@ def test_a_stranger_and_an_impostor_get_nothing(make: Make, tmp_path: Path) -> N
     assert len(digests) == 1
     assert "sl-1" in blamed(lone)
     assert all(not exchange.poll() for exchange in exchanges)
+
+
+def test_an_exchange_that_has_ended_leaves_nothing_to_the_collector(make: Make) -> None:
+    """Megabytes would wait for it, round after round."""
+    members = make(vectors(2, 100_000))
+    roster = [node.member() for node in members]
+    gc.collect()
+    gc.disable()
+    try:
+        for number, law in enumerate([Law("mean"), Law("geomedian")]):
+            ended = []
+            for node in members:
+                exchange = node.begin(roster, Key(CONTRACT, number, 0), law=law)
+                ended.append(weakref.ref(exchange.attempt))
+                del exchange
+            for node in members:
+                node.done.get(timeout=BOUND)
+            for node in members:
+                assert node.exchange is not None
+                node.exchange.abort()
+                node.server.offer(None)
+                node.exchange = None
+            until(lambda e=ended: not any(one() for one in e), BOUND, "they are gone")
+    finally:
+        gc.enable()
 
 
 def test_abort_ends_all_threads_at_any_time(make: Make) -> None:
