@@ -10,8 +10,9 @@
 
 `limit_…` is the plain algorithm (see `limit`) in the same run, half of its rounds before and half
 after: differences between runs are larger than those looked for. Seconds are medians; CPU seconds
-are sums over all processes, of one round. Where all processes share few cores, as here, work of one
-delays the others, and the CPU seconds say what the rest of the machine did to the seconds.
+are sums over all processes, of one round and of saving its result after it. Where all processes
+share few cores, as here, work of one delays the others, and the CPU seconds say what the rest of
+the machine did to the seconds.
 
 `bytes_per_learner` is what one sends on average, `bytes_optimum` is 2·M·(n-1)/n. `learner_mb` is
 the largest resident memory of a learner, and `program_extra` by how many models that of a program

@@ -29,7 +29,7 @@ WORK = {
     "check": "check the others' contributions against their digests",
     "digest": "digests of the result",
     "reduce": "reduce",
-    "write": "copy the result into the program's memory",
+    "write": "save the result, after the round",
 }
 
 

@@ -33,7 +33,7 @@ WORK: tuple[tuple[Any, str, str], ...] = (
     (receiving, "leaf", "check"),
     (attempt, "leaves", "digest"),
     (WeightedMean, "reduce", "reduce"),
-    (Vectors, "hand_over", "write"),
+    (Vectors, "write", "write"),
 )
 
 

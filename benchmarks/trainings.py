@@ -32,7 +32,7 @@ from tests.processes import free_port, until
 
 PATIENCE = 300.0  # seconds for any one round
 TENSORS = 24  # of a model
-WARM_UP = 2  # rounds that are not counted: learners take turns with two files
+WARM_UP = 3  # rounds that are not counted: after the first two, files are made
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Array = NDArray[Any]
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
     rounds: list[list[Round]]  # of each round, of each program
     seconds: list[float]  # of each round, from the first program's begin to the last one's end
-    cpu: float  # seconds in a round: learners, programs and network node
+    cpu: float  # seconds in a round and after it: learners, programs and network node
     grown: int  # bytes by which the resident memory of a program with its model grew, at most
     peak: int  # bytes resident, the largest learner
     reports: list[str]  # of `profiled_learner`s
@@ -136,13 +136,11 @@ def run(
             program.start()
             programs.append(program)
             pipes.append(here)
-        spent = []
+        spent = [_until_quiet(network)]
         for _ in range(rounds + WARM_UP):
-            _until_quiet(network)
             barrier.wait(PATIENCE)
-            before = _cpu(network)
             barrier.wait(PATIENCE)
-            spent.append(_cpu(network) - before)
+            spent.append(_until_quiet(network))
         found = [pipe.recv() for pipe in pipes]
         peak = max(peak_rss(process.pid) for process in network.processes[1:])
         reports = _reports(folder, rounds + WARM_UP)
@@ -158,7 +156,7 @@ def run(
     return Outcome(
         of_rounds,
         [max(m.ended for m in marks) - min(m.began for m in marks) for marks in of_rounds],
-        (sum(spent[WARM_UP:]) + sum(one["cpu"] for one in found)) / rounds,
+        (spent[-1] - spent[WARM_UP] + sum(one["cpu"] for one in found)) / rounds,
         max(one["grown"] for one in found),
         peak,
         reports,
@@ -204,15 +202,19 @@ def _learner(network: Network, folder: Path, number: int, module: str) -> Path:
     return link
 
 
-def _until_quiet(network: Network) -> None:
-    """Wait, as training does, until the learners have done what they do beside it."""
+def _until_quiet(network: Network) -> float:
+    """Wait, as training does, until the learners have done what they do beside it: save the model.
+
+    Returns the seconds that they and the network node have computed so far.
+    """
     before = -1.0
     for _ in range(200):
         now = _cpu(network)
         if now - before < 0.02:
-            return
+            break
         before = now
         time.sleep(0.1)
+    return now
 
 
 def _cpu(network: Network) -> float:
