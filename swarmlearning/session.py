@@ -47,9 +47,7 @@ class Session:
         self._logger = logger
         self._connection: link.Connection | None = None
         self._memory: TensorFile | None = None  # what the learner shares
-        self._weights: Mapping[str, Array] | None = (
-            None  # handed in by the call that is not answered
-        )
+        self._weights: Mapping[str, Array] | None = None  # handed in, until the call is answered
         self._opening: dict[str, Any] = {}
         self._call: dict[str, Any] = {}  # what waits for an answer; empty when nothing does
         self._report: dict[str, Any] = {}  # what could not be reported yet
@@ -221,7 +219,9 @@ class Session:
             else:
                 break
         self._report = {}
-        self._lent = False
+        if self._lent:  # to the one that is gone, or that is not yet
+            self._forget_memory()
+            self._lent = False
         if not self._call:
             self.has_model = answer["hasModel"]
             self._offered, self._shared = answer["round"] - 1, False

@@ -390,7 +390,7 @@ def save(path: str | os.PathLike[str], layout: Layout, data: memoryview) -> None
     """
     head = layout.header()
     whole = len(head) + layout.size
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         if os.fstat(descriptor).st_size != whole:
             os.fchmod(descriptor, 0o666)

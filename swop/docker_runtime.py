@@ -316,7 +316,9 @@ class DockerRuntime:
         found = []
         with _translated("SW7006", "the Docker engine"):
             mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL_NODE}={self.uid}"}
-            for container in self._engine.containers.list(all=True, filters=mine):
+            for container in self._engine.containers.list(
+                all=True, filters=mine, ignore_removed=True
+            ):
                 labels = container.labels
                 if labels.get(LABEL_ROLE) == docker_content.FILLER:
                     docker_content.drop_interrupted(self._engine, container)

@@ -132,7 +132,8 @@ class Learner:
         self._kept = False  # what our exchange made is decided
         self._saving = False  # a thread does
         self._lent = False  # the program's memory holds the decided model, and it waits for `saved`
-        self._again: StartExchange | None = None  # when the program has written its weights again
+        self._asked = False  # the program for its weights, once more
+        self._again: StartExchange | None = None  # what waits for that
         self._fetching: Channel | None = None
         self._settled = False  # our files were searched for what a predecessor left behind
         self._waits = ("", 0.0)  # what for, without numbers, and since when
@@ -236,8 +237,8 @@ class Learner:
             if message.get("shared"):
                 self._vectors.hand_over()
                 self._lent = True
-            elif message.get("hasModel", message["type"] == "merged"):
-                self._vectors.save()
+            elif message["type"] == "merged" or message.get("hasModel"):
+                self._vectors.save()  # the program loads it from the file
         except LocalError as fault:
             self._feed(Broken(fault.code, fault.cause))
             return
@@ -245,7 +246,7 @@ class Learner:
         self._give_back()
 
     def _release(self, effect: Release) -> None:
-        self._lent, self._again = False, None
+        self._lent, self._asked, self._again = False, False, None
         self._link.release()
 
     def _log(self, effect: Log) -> None:
@@ -311,7 +312,9 @@ class Learner:
         in_place = not self.core.pending.done
         if in_place and self._vectors.spent:
             self._again = effect
-            self._link.tell({"type": "again", "seq": self.core.pending.seq})
+            if not self._asked:  # who is asked twice would write while we merge already
+                self._asked = True
+                self._link.tell({"type": "again", "seq": self.core.pending.seq})
             return
         roster = [_member(uid, effect.members[uid], effect.checkins[uid]) for uid in effect.roster]
         names = ", ".join(member.name for member in roster)
@@ -339,7 +342,8 @@ class Learner:
     def _rewritten(self) -> None:
         """The program has written its weights again: start what waits for that."""
         effect, self._again = self._again, None
-        if effect is None:
+        asked, self._asked = self._asked, False
+        if effect is None or not asked:
             return  # the attempt has failed meanwhile
         try:
             self._vectors.prepare_again()
@@ -516,6 +520,10 @@ class Learner:
         self._dialler.close()
         self._link.close()
         self._ledger.close()
+        try:
+            self._vectors.save()
+        except LocalError as fault:
+            log.error("the last merged model was not saved: %s", fault)
         self._vectors.close()
 
 

@@ -217,6 +217,7 @@ class Vectors:
         with self._writing:
             if self._written:
                 return
+            assert len(self._result) == self._layout.size, "it is in memory"
             try:
                 tensors.save(path, self._layout, self._result)
             except OSError as error:

@@ -113,7 +113,7 @@ def engine() -> Iterator[docker.DockerClient]:
     if reason:
         pytest.skip(reason)
     client = docker.from_env()
-    taken = {c.name for c in client.containers.list(all=True)} & set(NAMES)
+    taken = {c.name for c in client.containers.list(all=True, ignore_removed=True)} & set(NAMES)
     taken |= {n.name for n in client.networks.list()} & set(NETWORKS)
     if taken:
         pytest.skip(f"the engine has other objects with the example's names: {sorted(taken)}")
@@ -130,7 +130,9 @@ def scenario(engine: docker.DockerClient, tmp_path: Path) -> Iterator[Scenario]:
     finally:
         for name in NAMES:
             scenario.sh(f"docker rm --force {name}", check=False)
-        for container in engine.containers.list(all=True, filters={"label": "swarm.node"}):
+        for container in engine.containers.list(
+            all=True, filters={"label": "swarm.node"}, ignore_removed=True
+        ):
             container.remove(force=True)
         for name in NETWORKS:
             scenario.sh(f"docker network rm {name}", check=False)
@@ -149,7 +151,7 @@ def test_the_guide_word_for_word(engine: docker.DockerClient, scenario: Scenario
     for text in logs.texts.values():
         assert FINISHED in text
     await_removal_of_pairs(engine)
-    remaining = engine.containers.list(all=True)
+    remaining = engine.containers.list(all=True, ignore_removed=True)
     assert {"sn1", "sn2", "swop1", "swop2"} <= {c.name for c in remaining if c.status == "running"}
     check_results(scenario.root / "workspace" / "mnist")
     clean_up(engine, scenario)
@@ -280,7 +282,9 @@ def run_script(scenario: Scenario) -> str:
 
 def await_removal_of_pairs(engine: docker.DockerClient) -> None:
     """RESET TASKRUNNER is a message to the operators: they remove their pairs soon afterwards."""
-    for container in engine.containers.list(all=True, filters={"label": "swarm.role"}):
+    for container in engine.containers.list(
+        all=True, filters={"label": "swarm.role"}, ignore_removed=True
+    ):
         if container.labels["swarm.role"] in ("SL", "ML"):
             with contextlib.suppress(docker.errors.NotFound):
                 container.wait(condition="removed", timeout=60)
@@ -300,7 +304,7 @@ def check_results(workspace: Path) -> None:
 def clean_up(engine: docker.DockerClient, scenario: Scenario) -> None:
     """Step 14."""
     scenario.sh("./scripts/bin/stop-swarm")
-    left = {c.name for c in engine.containers.list(all=True)} & set(NAMES)
+    left = {c.name for c in engine.containers.list(all=True, ignore_removed=True)} & set(NAMES)
     assert not left
     scenario.sh(
         """

@@ -50,7 +50,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[docker.D
 
 
 def ids(engine: docker.DockerClient) -> dict[str, str]:
-    listed = engine.containers.list()
+    listed = engine.containers.list(ignore_removed=True)
     return {str(one.name): str(one.id) for one in listed if one.name in NAMES}
 
 
@@ -96,7 +96,9 @@ def test_a_host_in_containers(
     assert cli.swarm(["up"]) == 0
 
     assert cli.swarm(["down"]) == 0
-    assert not any(one.name in NAMES for one in engine.containers.list(all=True))
+    assert not any(
+        one.name in NAMES for one in engine.containers.list(all=True, ignore_removed=True)
+    )
     assert engine.volumes.get("up-test-sn-data"), "the ledger stays"
     assert cli.swarm(["up"]) == 0
     assert "founding the network" not in engine.containers.get("up-test-sn").logs().decode()

@@ -152,7 +152,9 @@ def host(engine: docker.DockerClient, tmp_path: Path) -> Iterator[Host]:
         network.reload()
         for container in network.containers:
             container.remove(force=True, v=True)
-        for container in engine.containers.list(all=True, filters={"network": NETWORK}):
+        for container in engine.containers.list(
+            all=True, filters={"network": NETWORK}, ignore_removed=True
+        ):
             container.remove(force=True, v=True)
         network.remove()
 
@@ -212,7 +214,12 @@ def test_nodes_in_containers(host: Host) -> None:
         assert " : INFO : " in host.run("swarm", "logs", name)
     collect(host)
     host.run("stop-swarm", "--runtime=docker")
-    network = {c.name for c in host.engine.containers.list(all=True, filters={"network": NETWORK})}
+    network = {
+        c.name
+        for c in host.engine.containers.list(
+            all=True, filters={"network": NETWORK}, ignore_removed=True
+        )
+    }
     assert network == {"ml1", "ml2", "ml3"}
 
 

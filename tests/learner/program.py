@@ -34,6 +34,7 @@ class Program:
         self.shared = False  # the last answer lies in the memory
         self.handed_in: dict[str, NDArray[Any]] = {}
         self.agains = 0  # how often it was asked for its weights again
+        self.stopped = False  # it does not answer that
         self._inbox: queue.Queue[dict[str, Any] | link.LinkError] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self.transfer = ""  # transferDtype, as the contract's rules have it
@@ -47,6 +48,8 @@ class Program:
             while True:
                 message = self.connection.receive()
                 if message["type"] == "again":
+                    if self.stopped:
+                        continue
                     assert self.memory is not None
                     self.memory.write(self.handed_in)
                     self.agains += 1

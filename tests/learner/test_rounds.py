@@ -16,6 +16,7 @@ from swarm.merge.exchange import Buffers
 from swarm.merge.progress import Limits
 from swarm.merge.sending import Sender
 from swarm.merge.wire import Channel, Kind
+from swarmlearning import link, tensors
 from tests.learner.conftest import Swarm
 from tests.learner.program import Host, Program
 
@@ -305,6 +306,27 @@ def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reacha
     assert all(record["members"][host.uid]["state"] == "active" for host in (hosts[0], hosts[2]))
 
 
+def test_a_program_that_is_stopped_is_not_waited_for_in_another_attempt(swarm: Swarm) -> None:
+    """Its learner brings nothing, as it has merged where the weights were."""
+    hosts = [swarm.start(number, limits=CALM) for number in range(4)]
+    for host in hosts:
+        host.program.send_open()
+    for host in hosts:
+        host.program.receive("opened")
+    hosts[2].program.stopped = True
+    hosts[1].program.send_sync(weights(50))
+    swarm.ledger.wait(lambda r: hosts[1].uid in r["checkins"])
+    freeze(hosts[1])
+    for host in (hosts[0], hosts[2], hosts[3]):
+        host.program.send_sync(weights(3))
+    for host in (hosts[0], hosts[3]):
+        message, merged = host.program.merged()
+        assert (message["peers"], value(merged)) == (2, 3.0)
+    hosts[2].program.hear("it hands in its weights again, for another attempt")
+    names = [fault["name"] for fault in swarm.ledger.contract()["faults"]]
+    assert sorted(names) == ["sl-1", "sl-2"]
+
+
 def test_weights_that_change_while_they_are_merged_are_refused(swarm: Swarm) -> None:
     """A program that is asked for them again has to give the same."""
     hosts = trio(swarm, limits=CALM)
@@ -317,6 +339,21 @@ def test_weights_that_change_while_they_are_merged_are_refused(swarm: Swarm) -> 
     error = hosts[2].program.receive("error")
     assert error["code"] == "SW6003" and "changed while" in error["text"]
     assert hosts[2].ended() == 4
+
+
+def test_what_was_decided_last_is_saved_by_a_learner_that_ends(swarm: Swarm) -> None:
+    """Even if it is told to end before its program has said that it has loaded it."""
+    one, two = swarm.start(1), swarm.start(2)
+    for host in (one, two):
+        host.program.send_open()
+    for host in (one, two):
+        host.program.receive("opened")
+        host.program.send_sync(weights(3))
+    one.program.merged()
+    one.learner.stop()
+    assert one.ended() == 3
+    with tensors.open(one.program.folder / link.MERGED) as file:
+        assert value({name: np.array(array) for name, array in file.arrays().items()}) == 3.0
 
 
 def test_below_min_peers_after_a_suspicion_the_rest_waits_for_the_lost_one(swarm: Swarm) -> None:

@@ -152,17 +152,21 @@ def test_a_missing_context_volume_is_named(runtime: DockerRuntime, outcome: str)
 def test_a_failing_build_tells_its_step_and_leaves_nothing(
     runtime: DockerRuntime, client: docker.DockerClient, outcome: str
 ) -> None:
-    before = {c.id for c in client.containers.list(all=True)}
+    before = {c.id for c in client.containers.list(all=True, ignore_removed=True)}
     steps = (FROM, "RUN echo about to fail; exit 7")
     with pytest.raises(LocalError) as caught:
         runtime.build(BuildRequest(outcome, steps, None, {}), Work())
     assert caught.value.code == "SW7010"
     assert "returned a non-zero code: 7" in caught.value.cause
     assert "about to fail" in caught.value.cause
-    mine = client.containers.list(all=True, filters={"label": f"{LABEL_NODE}={runtime.uid}"})
+    mine = client.containers.list(
+        all=True, filters={"label": f"{LABEL_NODE}={runtime.uid}"}, ignore_removed=True
+    )
     assert mine == []
     assert not [
-        c for c in client.containers.list(all=True) if c.id not in before and outcome in str(c)
+        c
+        for c in client.containers.list(all=True, ignore_removed=True)
+        if c.id not in before and outcome in str(c)
     ]
 
 
@@ -270,7 +274,9 @@ def test_content_is_made_without_privileges_and_belongs_to_the_programs(
 
     def look(_: str) -> None:
         filters = {"label": f"{LABEL_NODE}={runtime.uid}"}
-        seen.extend(c.attrs for c in client.containers.list(all=True, filters=filters))
+        seen.extend(
+            c.attrs for c in client.containers.list(all=True, filters=filters, ignore_removed=True)
+        )
 
     try:
         runtime.fill(request, Work(look))
@@ -354,7 +360,15 @@ def test_a_build_that_hangs_is_given_up_and_leaves_nothing(
     assert began.wait(60)
     work.give_up("the taskrunner was reset")
     assert eventually(lambda: said)[0].startswith("SW7020: ")
-    eventually(lambda: not [c for c in client.containers.list(all=True) if marker in str(c.attrs)])
+    eventually(
+        lambda: (
+            not [
+                c
+                for c in client.containers.list(all=True, ignore_removed=True)
+                if marker in str(c.attrs)
+            ]
+        )
+    )
     assert runtime.adopt() == [] and not runtime.has_image(outcome)
     # The lock is free: the next one does not wait.
     told: list[str] = []

@@ -121,7 +121,10 @@ def test_volumes_are_filled_with_few_privileges_for_the_user_of_the_programs(
 
     def look(_: str) -> None:
         ours = {"label": f"{LABEL_NODE}={runtime.uid}"}
-        seen.extend(c.attrs for c in filling._engine.containers.list(all=True, filters=ours))
+        seen.extend(
+            c.attrs
+            for c in filling._engine.containers.list(all=True, filters=ours, ignore_removed=True)
+        )
 
     try:
         filling.fill(request, Work(look))

@@ -239,7 +239,9 @@ class TestContainers:
         filler.put_archive("/v", stream.getvalue())
         filler.remove()
         yield str(volume.name)
-        for left in client.containers.list(all=True, filters={"volume": str(volume.name)}):
+        for left in client.containers.list(
+            all=True, filters={"volume": str(volume.name)}, ignore_removed=True
+        ):
             left.remove(force=True)
         volume.remove()
 
