@@ -278,6 +278,7 @@ class TensorFile:
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Copy `arrays`, of the program's types, into the file, narrowed where the layout says so.
 
+        What lies between them becomes zero, whatever a merge has left there.
         Raises TensorFileError when they do not fit the layout, ValueError when it is only read.
         """
         tensors = self.layout.tensors
@@ -293,6 +294,8 @@ class TensorFile:
                     f"the file holds {tensor.of} {tensor.shape}"
                 )
             tensor.put(array, self.data)
+            end = tensor.offset + tensor.nbytes
+            self.data[end : _align(end, ALIGNMENT)] = bytes(-end % ALIGNMENT)
 
     def close(self) -> None:
         """Give the mapping back. Arrays from `views` keep it alive until they are gone."""

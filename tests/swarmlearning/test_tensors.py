@@ -196,6 +196,18 @@ def test_what_is_written_need_not_lie_in_one_piece() -> None:
                 del array
 
 
+def test_what_lies_between_tensors_becomes_zero() -> None:
+    """A member may have sent anything for it; the same weights have to give the same bytes."""
+    arrays = {"a": np.ones(3, np.int8), "b": np.ones((2, 3)), "c": np.ones((), np.float16)}
+    for transfer in ("", "float16"):
+        layout = Layout.of(arrays, transfer)
+        with tensors.allocate(layout) as fresh, tensors.allocate(layout) as used:
+            used.data[:] = b"\xff" * layout.size
+            for memory in (fresh, used):
+                memory.write(arrays)
+            assert bytes(used.data) == bytes(fresh.data)
+
+
 def test_nobody_changes_the_size_of_shared_memory() -> None:
     """Whoever reads it would be killed otherwise, by a signal."""
     with tensors.allocate(Layout([("a", "float32", (2000,))])) as memory:
