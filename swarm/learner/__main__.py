@@ -12,8 +12,10 @@ import ctypes
 import gc
 import logging
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +29,9 @@ from swarm.learner.learner import Learner
 from swarm.learner.settings import Settings
 
 M_ARENA_MAX = -8  # <malloc.h>
+MADV_DONTNEED = 4  # <sys/mman.h>
+# A head line of /proc/self/smaps; there is a path where a file is mapped that is not written to.
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (?:r-[x-]p \S+ \S+ \S+ +(/.*)|[rwxsp-]{4} )")
 
 log = logging.getLogger("swarm.learner")
 
@@ -54,13 +59,38 @@ def main() -> int:
 
 def spare_memory() -> None:
     """Let glibc's allocator use two arenas, as one for each thread would cost megabytes, and give
-    back what the imports have left; nor does the collector look at their objects again."""
+    back what the imports have left; nor does the collector look at their objects again.
+
+    Without this a learner is 5 to 12 MB larger, depending on how the system caches its libraries.
+    """
     gc.collect()
     gc.freeze()
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):  # other C libraries have no arenas
         library.mallopt(M_ARENA_MAX, 2)
         library.malloc_trim(0)
+    for start, length in unchanged_mappings():
+        library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_DONTNEED)
+
+
+def unchanged_mappings() -> Iterator[tuple[int, int]]:
+    """Start and length of parts of files that are mapped here and hold nothing but the file.
+
+    Libraries above all, of which imports have touched much that is not needed again. What is given
+    back is read from the file when it is touched.
+    """
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:  # another system
+        return
+    span = (0, 0)
+    for line in lines:
+        mapping = _MAPPING.match(line)
+        if mapping:
+            start, stop = int(mapping[1], 16), int(mapping[2], 16)
+            span = (start, stop - start) if mapping[3] else (0, 0)
+        elif span[1] and line.split() == ["Anonymous:", "0", "kB"]:
+            yield span
 
 
 def give_way() -> None:
