@@ -101,7 +101,7 @@ TO_ML: Schema = {
         "counted": bool,  # these weights are in it
         "shared": bool,  # the weights lie in the memory, not in merged.bin
     },
-    "again": {"seq": int},
+    "again": {},
     "saved": {},
     "over": {"seq": int, "hasModel": bool},
     "error": {"code": str, "text": str},

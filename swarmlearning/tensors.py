@@ -52,7 +52,6 @@ MAGIC = b"SWRMTNSR"
 VERSION = 1
 ALIGNMENT = 64
 PAGE = 4096
-PART = 256 << 10  # elements that are narrowed at a time
 
 # fcntl(2), for which Python has names only where it was built with a C library that had them.
 _ADD_SEALS, _GET_SEALS = 1033, 1034
@@ -127,13 +126,10 @@ class Tensor(NamedTuple):
     def put(self, array: Array, data: memoryview) -> None:
         """Store `array`, of the program's type and of this shape; narrowed where it has to be."""
         view = self.view(data)
-        if self.of == self.dtype:
+        if self.of != self.dtype:
+            narrow(array, self.dtype, view)
+        else:
             np.copyto(view, array.view(np.uint16) if self.of == "bfloat16" else array)
-            return
-        flat, place = np.ravel(array), view.reshape(-1)
-        for first in range(0, flat.size, PART):  # in parts that stay in the cache
-            part = slice(first, first + PART)
-            narrow(flat[part], self.dtype, place[part])
 
 
 class Layout:

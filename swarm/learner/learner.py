@@ -314,7 +314,7 @@ class Learner:
             self._again = effect
             if not self._asked:  # who is asked twice would write while we merge already
                 self._asked = True
-                self._link.tell({"type": "again", "seq": self.core.pending.seq})
+                self._link.tell({"type": "again"})
             return
         roster = [_member(uid, effect.members[uid], effect.checkins[uid]) for uid in effect.roster]
         names = ", ".join(member.name for member in roster)

@@ -33,14 +33,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from swarm.errors import LocalError, RemoteError
 from swarm.learner import reading
 from swarm.merge import blocks
 from swarm.merge.exchange import Buffers
 from swarm.merge.fetch import Decided, Write
 from swarm.merge.mean import Segment, segments
+from swarm.merge.store import copy
 from swarmlearning import link, tensors
 from swarmlearning.narrow import TRANSFER
 from swarmlearning.tensors import Layout, Tensor, TensorFile, TensorFileError
@@ -302,11 +301,6 @@ def _memory(size: int) -> memoryview:
     return memoryview(memory)
 
 
-def _copy(source: memoryview, target: memoryview) -> None:
-    """By numpy, as it lets other threads run."""
-    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))
-
-
 class Held:
     """The decided model, as it is read for those who fetch it: by any thread.
 
@@ -324,7 +318,7 @@ class Held:
         """Read the model from byte `start` of its data. Raises RemoteError SW6108."""
         with self._lock:
             if self.memory is not None:
-                _copy(self.memory[start : start + len(buffer)], buffer)
+                copy(self.memory[start : start + len(buffer)], buffer)
                 return
             if self._descriptor < 0:
                 raise RemoteError("SW6108", "the model was replaced")

@@ -10,14 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import numpy as np
-
 from swarm.errors import LocalError, RemoteError
 from swarm.merge.agreement import Agreement
 from swarm.merge.attempt import Attempt
 from swarm.merge.methods import MixingWeights
 from swarm.merge.methods.distances import Distances
-from swarm.merge.store import Store
+from swarm.merge.store import Store, copy
 
 log = logging.getLogger("swarm.merge")
 
@@ -87,8 +85,7 @@ class Reducer:
         if attempt.method.rejected:
             self._tell_rejected()
         attempt.note_leaves(chunk, out)
-        target = attempt.buffers.output[chunk.start : chunk.stop]
-        np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(out, np.uint8))
+        copy(out, attempt.buffers.output[chunk.start : chunk.stop])
         with attempt.changed:
             attempt.reduced = number + 1
             attempt.changed.notify_all()

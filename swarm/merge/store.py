@@ -1,11 +1,18 @@
-"""Where contributions to our shard lie until they are reduced."""
+"""Where contributions to our shard lie until they are reduced, and how vectors are copied."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
+
 from swarm.merge.plan import Plan
+
+
+def copy(source: memoryview, target: memoryview) -> None:
+    """Copy between vectors: by numpy, as it lets other threads run meanwhile."""
+    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))
 
 
 class Window:

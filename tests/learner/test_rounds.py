@@ -265,7 +265,11 @@ CALM = Limits(stall=5.0, unreachable=0.5)
 
 
 def trio(swarm: Swarm, min_peers: int = 2, limits: Limits = QUICK) -> list[Host]:
-    hosts = [swarm.start(number, limits=limits) for number in range(3)]
+    return enrolled(swarm, 3, min_peers, limits)
+
+
+def enrolled(swarm: Swarm, count: int, min_peers: int, limits: Limits) -> list[Host]:
+    hosts = [swarm.start(number, limits=limits) for number in range(count)]
     for host in hosts:
         host.program.send_open(min_peers)
     for host in hosts:
@@ -308,11 +312,7 @@ def test_a_silent_learner_is_suspected_and_the_others_go_on(swarm: Swarm, reacha
 
 def test_a_program_that_is_stopped_is_not_waited_for_in_another_attempt(swarm: Swarm) -> None:
     """Its learner brings nothing, as it has merged where the weights were."""
-    hosts = [swarm.start(number, limits=CALM) for number in range(4)]
-    for host in hosts:
-        host.program.send_open()
-    for host in hosts:
-        host.program.receive("opened")
+    hosts = enrolled(swarm, 4, 2, CALM)
     hosts[2].program.stopped = True
     hosts[1].program.send_sync(weights(50))
     swarm.ledger.wait(lambda r: hosts[1].uid in r["checkins"])
@@ -343,11 +343,8 @@ def test_weights_that_change_while_they_are_merged_are_refused(swarm: Swarm) -> 
 
 def test_what_was_decided_last_is_saved_by_a_learner_that_ends(swarm: Swarm) -> None:
     """Even if it is told to end before its program has said that it has loaded it."""
-    one, two = swarm.start(1), swarm.start(2)
+    one, two = enrolled(swarm, 2, 2, Limits())
     for host in (one, two):
-        host.program.send_open()
-    for host in (one, two):
-        host.program.receive("opened")
         host.program.send_sync(weights(3))
     one.program.merged()
     one.learner.stop()

@@ -15,6 +15,7 @@ from swarmlearning.errors import SwarmError
 from swarmlearning.link import Connection
 from swarmlearning.session import Merged, Session
 from swarmlearning.settings import CheckinModel, Settings
+from swarmlearning.tensors import TensorFile
 from tests.processes import until
 from tests.swarmlearning.fake_sl import FakeLearner, ScriptedLearner
 
@@ -112,18 +113,23 @@ def test_a_sync_is_repeated_with_the_model_that_it_was_made_from(tmp_path: Path)
     assert third[1]["seq"] == 2
 
 
+def handed_in(learner: FakeLearner, connection: Connection) -> TensorFile:
+    """The memory of a program's first sync."""
+    learner.expect(connection, "open")
+    connection.send(opened())
+    learner.expect(connection, "sync")
+    return learner.share(connection)
+
+
 def test_weights_are_handed_in_again_when_the_learner_asks(tmp_path: Path) -> None:
     """They are in its memory as before, whatever an attempt has left there."""
     seen = []
 
     def asks_twice(learner: FakeLearner, connection: Connection) -> None:
-        learner.expect(connection, "open")
-        connection.send(opened())
-        call = learner.expect(connection, "sync")
-        memory = learner.share(connection)
+        memory = handed_in(learner, connection)
         for _ in range(2):
             memory.write({"w": np.full(3, 9, np.float32)})
-            connection.send({"type": "again", "seq": call["seq"]})
+            connection.send({"type": "again"})
             learner.expect(connection, "again")
             seen.append(memory.arrays()["w"].tolist())
         memory.write({"w": np.full(3, 7, np.float32)})
@@ -148,10 +154,7 @@ def test_memory_is_written_to_when_the_learner_has_saved_it(
     said = "Waiting for the learner (SL) to save the last merged model"
 
     def saves_late(learner: FakeLearner, connection: Connection) -> None:
-        learner.expect(connection, "open")
-        connection.send(opened())
-        learner.expect(connection, "sync")
-        memory = learner.share(connection)
+        memory = handed_in(learner, connection)
         memory.write({"w": np.full(3, 7, np.float32)})
         connection.send(merged(0))
         until(lambda: said in caplog.messages, 30, "the program waits")
@@ -172,18 +175,12 @@ def test_a_call_that_is_repeated_comes_with_new_memory(tmp_path: Path) -> None:
     nodes: list[int] = []
 
     def begins(learner: FakeLearner, connection: Connection) -> None:
-        learner.expect(connection, "open")
-        connection.send(opened())
-        learner.expect(connection, "sync")
-        memory = learner.share(connection)
+        memory = handed_in(learner, connection)
         memory.write({"w": np.full(3, 9, np.float32)})
         nodes.append(os.fstat(memory.descriptor).st_ino)
 
     def ends(learner: FakeLearner, connection: Connection) -> None:
-        learner.expect(connection, "open")
-        connection.send(opened())
-        learner.expect(connection, "sync")
-        memory = learner.share(connection)
+        memory = handed_in(learner, connection)
         nodes.append(os.fstat(memory.descriptor).st_ino)
         assert memory.arrays()["w"].tolist() == [0, 0, 0]
         connection.send(merged(0))
